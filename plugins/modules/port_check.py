@@ -1,0 +1,203 @@
+#!/usr/bin/python
+"""Refuse a port that is impossible, wanted twice, or held by a process outside the unit that wants it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import socket
+import struct
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+---
+module: port_check
+short_description: Refuse a port that a service could not bind
+description:
+  - Reads the kernel's table of listening TCP sockets and fails, before anything is changed, when a
+    port is out of range, is asked for by two services, or is held by a process that does not belong
+    to the systemd unit which is going to bind it. It changes nothing.
+options:
+  ports:
+    description: The ports a role is about to bind.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      variable:
+        description: The variable that the port comes from, named in the error.
+        type: str
+        required: true
+      port:
+        description: The TCP port, 1 to 65535.
+        type: raw
+        required: true
+      address:
+        description: The address it will be bound to; C(0.0.0.0) and C(*) overlap with every address.
+        type: str
+        default: "*"
+      unit:
+        description: The systemd unit that may hold it already. A shell pattern such as C(daphne-lab@*) is allowed.
+        type: str
+        required: true
+author:
+  - The Switchboard authors
+"""
+
+EXAMPLES = r"""
+- name: Refuse a port that Kafka could not bind
+  port_check:
+    ports:
+      - {variable: kafka_port, port: 9092, address: 127.0.0.1, unit: kafka.service}
+"""
+
+RETURN = r"""
+checked:
+  description: How many ports were found free or already with their unit.
+  type: int
+  returned: success
+"""
+
+ANY = {"*", "0.0.0.0", "::", ""}
+
+
+def decode_address(text: str) -> str:
+    """Decode the hexadecimal address of /proc/net/tcp or tcp6 (proc(5)): native-endian words of 32 bits."""
+    words = [struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8)]
+    raw = b"".join(words)
+    if len(raw) == 16 and raw[:12] == b"\0" * 10 + b"\xff\xff":
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def listening_sockets(root: str = "/proc") -> list[tuple[str, int, str]]:
+    """Return (address, port, inode) of each listening TCP socket; state 0A is TCP_LISTEN."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"{root}/net/{name}", encoding="ascii") as table:
+                rows = table.readlines()[1:]
+        except OSError:
+            continue  # a host without IPv6 has no tcp6
+        for row in rows:
+            fields = row.split()
+            if fields[3] == "0A":
+                address, port = fields[1].split(":")
+                found.append((decode_address(address), int(port, 16), fields[9]))
+    return found
+
+
+def holders(inodes: set[str], root: str = "/proc") -> dict[str, list[tuple[int, str, str]]]:
+    """Map each socket inode to its holders, as (process id, command name, systemd unit)."""
+    result: dict[str, list[tuple[int, str, str]]] = {}
+    for link in glob.glob(f"{root}/[0-9]*/fd/*"):
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue  # the process or the descriptor is gone
+        match = re.match(r"socket:\[(\d+)\]$", target)
+        if not match or match.group(1) not in inodes:
+            continue
+        pid = int(link[len(root) + 1 :].split("/")[0])
+        holder = (pid, command_of(pid, root), unit_of(pid, root))
+        if holder not in result.setdefault(match.group(1), []):
+            result[match.group(1)].append(holder)
+    return result
+
+
+def command_of(pid: int, root: str = "/proc") -> str:
+    """Return the command name of a process, or "?" when it has ended."""
+    try:
+        with open(f"{root}/{pid}/comm", encoding="utf-8", errors="replace") as source:
+            return source.read().strip()
+    except OSError:
+        return "?"
+
+
+def unit_of(pid: int, root: str = "/proc") -> str:
+    """Return the systemd unit of a process by its control group, or "" when it is in none."""
+    try:
+        with open(f"{root}/{pid}/cgroup", encoding="ascii", errors="replace") as source:
+            lines = source.read().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        hierarchy, controller, path = line.split(":", 2)
+        if controller == "name=systemd" or (hierarchy == "0" and controller == ""):
+            units = [part for part in path.split("/") if part.endswith((".service", ".socket", ".scope"))]
+            if units:
+                return units[-1]
+    return ""
+
+
+def belongs(holder: tuple[int, str, str], unit: str) -> bool:
+    """Tell whether a holder is the unit itself; systemd (process 1) holds the sockets of socket units."""
+    pattern = re.compile(re.escape(unit).replace(r"\*", ".*") + "$")
+    return bool(pattern.match(holder[2])) or (holder[0] == 1 and unit.startswith("daphne-"))
+
+
+def refusals(wanted, sockets, owners) -> list[str]:
+    """Return one sentence for each port that can't be had; an empty list when all is well."""
+    errors = []
+    seen: dict[tuple[int, str], str] = {}
+    for entry in wanted:
+        try:
+            port = int(entry["port"])
+        except (TypeError, ValueError):
+            port = 0
+        if not 1 <= port <= 65535:
+            errors.append(
+                f"{entry['variable']} is {entry['port']}: a TCP port is a whole number from 1 to 65535. Choose one."
+            )
+            continue
+        for (other_port, other_address), variable in seen.items():
+            if other_port == port and ({other_address, entry["address"]} & ANY or other_address == entry["address"]):
+                errors.append(
+                    f"{entry['variable']} is {port}: {variable} names the same port. Give each service its own."
+                )
+        seen[(port, entry["address"])] = entry["variable"]
+        for address, held, inode in sockets:
+            if held != port or not ({address, entry["address"]} & ANY or address == entry["address"]):
+                continue
+            strangers = [holder for holder in owners.get(inode, []) if not belongs(holder, entry["unit"])]
+            if strangers:
+                pid, command, unit = strangers[0]
+                errors.append(
+                    f"{entry['variable']} is {port}: {command} (process {pid}, {unit or 'no unit'}) listens on "
+                    f"{address}:{port} already. Stop it, or choose another port."
+                )
+                break
+    return errors
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "variable": {"type": "str", "required": True},
+                    "port": {"type": "raw", "required": True},
+                    "address": {"type": "str", "default": "*"},
+                    "unit": {"type": "str", "required": True},
+                },
+            }
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params["ports"]
+    numbers = {int(entry["port"]) for entry in wanted if str(entry["port"]).isdigit()}
+    sockets = [row for row in listening_sockets() if row[1] in numbers]
+    errors = refusals(wanted, sockets, holders({row[2] for row in sockets}) if sockets else {})
+    if errors:
+        module.fail_json(msg=" ".join(errors))
+    module.exit_json(changed=False, checked=len(wanted))
+
+
+if __name__ == "__main__":
+    main()
