@@ -1,0 +1,1 @@
+"""What the Makefile calls: set-up, demo, tests and benchmarks of the control node."""
