@@ -26,14 +26,27 @@ def _role_options(role: str) -> dict[str, Any]:
     return options
 
 
+def _name_site(value: Any, name: str) -> Any:
+    """Put a site's name for ``{site}`` in a text, or in each text of a list."""
+    if isinstance(value, str):
+        return value.replace("{site}", name)
+    if isinstance(value, list):
+        return [_name_site(item, name) for item in value]
+    return value
+
+
 def site_settings(
-    sites: Sequence[Mapping[str, Any]], role: str, defaults: Mapping[str, Any]
+    sites: Sequence[Mapping[str, Any]],
+    role: str,
+    defaults: Mapping[str, Any],
+    without: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Give each site of ``sites`` the value of every per-site setting.
 
     ``defaults`` maps a key (a role's variable without the role's prefix) to the value that holds for
-    every site which does not name that key itself. What a site names is checked against the type
-    and the choices that ``roles/<role>/meta/argument_specs.yml`` states for that variable.
+    every site which does not name that key itself; ``{site}`` in it stands for the site's name. What a site names is checked against the type
+    and the choices that ``roles/<role>/meta/argument_specs.yml`` states for that variable. The keys in
+    ``without`` are checked too, then left out of the result: what is secret stays out of loops.
 
     Raises ``AnsibleFilterError`` naming the site, the key, the value and the mend.
     """
@@ -66,7 +79,8 @@ def site_settings(
                 mend = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(sorted(defaults))}."
                 raise AnsibleFilterError(f"{where}.{key} is {value!r}: {role} has no such setting. {mend}")
             overrides[key] = value
-        values = {**defaults, **overrides}
+        filled = {key: _name_site(value, name) for key, value in defaults.items()}
+        values = {**filled, **overrides}
         # "required" is judged by the role's own rules, which see the merged value
         typed = {key: {k: v for k, v in spec[key].items() if k != "required"} for key in spec}
         result = ArgumentSpecValidator(typed).validate({k: v for k, v in values.items() if k in typed})
@@ -75,7 +89,8 @@ def site_settings(
                 f"{where} ({name}): {'; '.join(result.error_messages)}. "
                 f"The types stand in roles/{role}/meta/argument_specs.yml."
             )
-        merged.append({"name": name, **values, **result.validated_parameters})
+        whole = {"name": name, **values, **result.validated_parameters}
+        merged.append({key: value for key, value in whole.items() if key not in without})
     return merged
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -42,6 +43,10 @@ options:
         description: The systemd unit that may hold it already. A shell pattern such as C(daphne-lab@*) is allowed.
         type: str
         required: true
+      socket_activated:
+        description: Whether systemd itself (process 1) may hold it for that unit.
+        type: bool
+        default: false
 author:
   - The Switchboard authors
 """
@@ -132,10 +137,11 @@ def unit_of(pid: int, root: str = "/proc") -> str:
     return ""
 
 
-def belongs(holder: tuple[int, str, str], unit: str) -> bool:
-    """Tell whether a holder is the unit itself; systemd (process 1) holds the sockets of socket units."""
-    pattern = re.compile(re.escape(unit).replace(r"\*", ".*") + "$")
-    return bool(pattern.match(holder[2])) or (holder[0] == 1 and unit.startswith("daphne-"))
+def belongs(holder: tuple[int, str, str], entry) -> bool:
+    """Tell whether a holder is the entry's unit; systemd (process 1) holds the sockets of socket units."""
+    if holder[0] == 1:
+        return bool(entry.get("socket_activated"))
+    return fnmatch.fnmatchcase(holder[2], entry["unit"])
 
 
 def refusals(wanted, sockets, owners) -> list[str]:
@@ -161,7 +167,7 @@ def refusals(wanted, sockets, owners) -> list[str]:
         for address, held, inode in sockets:
             if held != port or not ({address, entry["address"]} & ANY or address == entry["address"]):
                 continue
-            strangers = [holder for holder in owners.get(inode, []) if not belongs(holder, entry["unit"])]
+            strangers = [holder for holder in owners.get(inode, []) if not belongs(holder, entry)]
             if strangers:
                 pid, command, unit = strangers[0]
                 errors.append(
@@ -185,6 +191,7 @@ def main() -> None:
                     "port": {"type": "raw", "required": True},
                     "address": {"type": "str", "default": "*"},
                     "unit": {"type": "str", "required": True},
+                    "socket_activated": {"type": "bool", "default": False},
                 },
             }
         },

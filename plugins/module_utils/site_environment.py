@@ -1,0 +1,56 @@
+"""Read a site's environment files, and run a command of its project with them.
+
+One file for three readers: the module that builds releases, the WSGI script that Apache loads, and
+the command `switchboard-manage`, for which it is installed on each web host.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import sys
+from pathlib import Path
+
+
+def read(folder: str | Path) -> dict[str, str]:
+    """Return the variables of the ``*.env`` files of a folder, later files over earlier ones.
+
+    The files have the syntax of systemd.exec(5) EnvironmentFile, restricted to one variable a line
+    with its value between double quotes, which is what the django role writes.
+    """
+    values: dict[str, str] = {}
+    for path in sorted(Path(folder).glob("*.env")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, separator, value = line.partition("=")
+            if separator and not line.startswith("#"):
+                values[name] = "".join(shlex.split(value))
+    return values
+
+
+def become(user: str) -> None:
+    """Give up root's rights for those of ``user`` and its own group alone."""
+    account = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(grp.getgrnam(user).gr_gid)
+    os.setuid(account.pw_uid)
+    os.umask(0o027)
+
+
+def main() -> None:
+    """Run ``manage.py`` of a site's current release as the site's user: SITE PROJECT_DIR WORDS."""
+    site, project_dir, words = sys.argv[1], sys.argv[2], sys.argv[3:]
+    home = Path("/srv") / site
+    environment = read(Path("/etc/switchboard") / site)
+    python = str(home / "current" / "venv" / "bin" / "python")
+    os.chdir(home / "current" / "app" / project_dir)
+    if os.geteuid() == 0:
+        become(site)
+    path = f"{home}/current/venv/bin:/usr/local/bin:/usr/bin:/bin"
+    base = {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TERM": os.environ.get("TERM", "dumb")}
+    os.execve(python, [python, "manage.py", *words], {**base, **environment})
+
+
+if __name__ == "__main__":
+    main()
