@@ -1,0 +1,176 @@
+"""Settings of the GraphSpace demonstration site, all read from the environment.
+
+No broker and no database is needed to import this module. README.md lists the variables.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _text(name: str, default: str = "") -> str:
+    return os.environ.get(name, default).strip()
+
+
+def _flag(name: str) -> bool:
+    value = _text(name, "0").lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"", "0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(f"{name} is {value!r}: it is neither 0 nor 1. Set one of them.")
+
+
+def _number(name: str, default: int) -> int:
+    value = _text(name, str(default))
+    if not value.isascii() or not value.isdigit():
+        raise ImproperlyConfigured(f"{name} is {value!r}: it is no whole number. Set one.")
+    return int(value)
+
+
+def _names(name: str) -> list[str]:
+    return [item.strip() for item in _text(name).split(",") if item.strip()]
+
+
+DEBUG = _flag("DJANGO_DEBUG")
+TLS = _flag("DJANGO_TLS")
+
+SECRET_KEY = _text("DJANGO_SECRET_KEY")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "DJANGO_SECRET_KEY is empty: sessions cannot be signed. "
+            "Set it to 50 random characters or more, the same for every process of the site."
+        )
+    SECRET_KEY = get_random_secret_key()
+
+ALLOWED_HOSTS = _names("DJANGO_ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = _names("DJANGO_CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "graphs",
+    "notifications",
+]
+
+MIDDLEWARE = [
+    "graphspace.middleware.AnsweredBy",
+    "django.middleware.security.SecurityMiddleware",
+    "graphspace.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "graphspace.urls"
+WSGI_APPLICATION = "graphspace.wsgi.application"
+ASGI_APPLICATION = "graphspace.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Web and WebSocket processes share one file. WAL lets readers go on while one process writes. An
+# immediate transaction takes the write lock when it begins, where SQLite honours the time-out; a
+# deferred one that turns into a writer half-way is refused at once instead.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": _text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3",
+        "OPTIONS": {
+            "timeout": 20,  # seconds
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "graphs:index"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = _text("DJANGO_STATIC_ROOT") or BASE_DIR / "static-collected"
+if not DEBUG:
+    # A file's name carries its hash, so that no browser pairs a new page with old style or script.
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {
+            "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
+        },
+    }
+
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_SECURE = TLS
+CSRF_COOKIE_SECURE = TLS
+SECURE_SSL_REDIRECT = TLS
+SECURE_HSTS_SECONDS = _number("DJANGO_HSTS_SECONDS", 3600) if TLS else 0
+# TLS off: Strict-Transport-Security, the redirect and both cookies' Secure flag cannot be had.
+# TLS on: whether the parent domain's other hosts and the browsers' preload list are included is
+# for whoever owns that domain to say, not for one site on it.
+SILENCED_SYSTEM_CHECKS = (
+    ["security.W005", "security.W021"]
+    if TLS
+    else ["security.W004", "security.W008", "security.W012", "security.W016"]
+)
+
+# Read by the notifications app. No servers: rows are written and listed, nothing is pushed.
+NOTIFICATIONS_KAFKA_SERVERS = _text("KAFKA_BOOTSTRAP_SERVERS")
+NOTIFICATIONS_TOPIC_PREFIX = _text("KAFKA_TOPIC_PREFIX")
+if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", NOTIFICATIONS_TOPIC_PREFIX):
+    raise ImproperlyConfigured(
+        f"KAFKA_TOPIC_PREFIX is {NOTIFICATIONS_TOPIC_PREFIX!r}: Kafka refuses such a topic. "
+        "Use letters, digits, dots, dashes and underscores, 100 at most."
+    )
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(levelname)s %(name)s[%(process)d]: %(message)s"},
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+    },
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        # librdkafka repeats every refused connection; the app reports each change of state itself.
+        "notifications.librdkafka": {"level": "CRITICAL"},
+    },
+}

@@ -1,0 +1,23 @@
+"""The site's pages."""
+
+from django.contrib import admin
+from django.contrib.auth import views as auth
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from django.views.decorators.cache import never_cache
+
+
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Say that this process answers. Neither the database nor Kafka is asked."""
+    return HttpResponse("ok", content_type="text/plain")
+
+
+urlpatterns = [
+    path("healthz", healthz, name="healthz"),
+    path("sign-in/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("sign-out/", auth.LogoutView.as_view(), name="logout"),
+    path("notifications/", include("notifications.urls")),
+    path("admin/", admin.site.urls),
+    path("", include("graphs.urls")),
+]

@@ -1,0 +1,10 @@
+"""The app's entry in INSTALLED_APPS."""
+
+from django.apps import AppConfig
+
+
+class NotificationsConfig(AppConfig):
+    """Live notifications."""
+
+    name = "notifications"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,12 @@
+"""The app's pages; include them under any path."""
+
+from django.urls import path
+
+from notifications import views
+
+app_name = "notifications"
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("read/", views.read_all, name="read_all"),
+]
