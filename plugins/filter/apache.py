@@ -1,0 +1,350 @@
+"""Filters of the apache role: the size of the event MPM, the rules of preflight, path patterns."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+# KiB that one open WebSocket takes: in an Apache child with 512 threads, in Daphne, in the kernel.
+# Measured with 1,000 idle sockets; the three together are what a socket costs the host.
+SOCKET_KIB = {"apache": 80, "daphne": 31, "kernel": 25}
+# MiB that a child of Apache takes before its first socket.
+CHILD_MIB = 10
+# AsyncRequestWorkerFactor of the event MPM: idle keep-alive connections a child takes for each thread.
+ASYNC_FACTOR = 2
+# What Debian's apachectl sets with `ulimit -n`; the role never goes below it.
+LEAST_OPEN_FILES = 8192
+# The limits that Apache compiles in for ServerLimit and for ThreadLimit in Debian's build.
+GREATEST_SERVER_LIMIT = 20000
+GREATEST_THREAD_LIMIT = 20000
+
+WEBSOCKET_PATH = re.compile(r"^/(?:[A-Za-z0-9._~-]+/)+$")
+HOST_NAME = re.compile(r"^(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
+ORIGIN = re.compile(r"^https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?$")
+BACKEND = re.compile(r"^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})$")
+PLAIN_PATH = re.compile(r"^/[A-Za-z0-9._~/@+-]*$")
+PLAIN_WORD = re.compile(r"^[A-Za-z0-9_.@-]+$")
+
+
+def apache_mpm(
+    threads_per_child: int,
+    max_websockets: int,
+    max_http_workers: int,
+    old_generations: int = 0,
+    wsgi_threads: int = 0,
+) -> dict[str, int]:
+    """Size the event MPM for so many open WebSockets and page requests at the same time.
+
+    Apache 2.4 keeps one worker thread for each proxied WebSocket as long as it is open, so
+    MaxRequestWorkers is their sum, rounded up to whole children. ``wsgi_threads`` is the number of
+    threads in all WSGI daemons of the host, which live in the same systemd unit.
+
+    Returns the directives, each in its own unit (threads, processes, files), ``websockets_per_child``
+    (what one child gives to one site's sockets, so that its share of page threads stays free),
+    ``tasks`` (for TasksMax) and ``memory_mib`` (all sockets open).
+
+    Sources: Apache's documentation of mpm_common and event (ServerLimit, ThreadLimit,
+    ThreadsPerChild, MaxRequestWorkers, AsyncRequestWorkerFactor).
+    """
+    threads = max(1, int(threads_per_child))
+    sockets = max(0, int(max_websockets))
+    pages = max(1, int(max_http_workers))
+    children = max(1, math.ceil((sockets + pages) / threads))
+    server_limit = children * (1 + max(0, int(old_generations)))
+    for_sockets = sockets * sum(SOCKET_KIB.values()) / 1024
+    for_pages = pages * SOCKET_KIB["apache"] / 1024
+    return {
+        "threads_per_child": threads,
+        # below Apache's own default of 64 nothing is gained
+        "thread_limit": max(64, threads),
+        "children": children,
+        "server_limit": server_limit,
+        "max_request_workers": children * threads,
+        "min_spare_threads": min(threads, children * threads),
+        # a child that is ended for being spare would wait for its sockets and serve nobody meanwhile
+        "max_spare_threads": children * threads,
+        "websockets_per_child": max(1, threads - math.ceil(pages / children)),
+        # each thread: the browser's connection and the backend's; then idle keep-alive ones; then logs
+        "open_files": max(LEAST_OPEN_FILES, threads * (2 + ASYNC_FACTOR) + 256),
+        # a child has a listener and a main thread beside its workers
+        "tasks": server_limit * (threads + 3) + int(wsgi_threads) + 64,
+        "memory_mib": math.ceil(for_sockets + for_pages + children * CHILD_MIB),
+    }
+
+
+def apache_path_pattern(paths: Sequence[str]) -> str:
+    """Return a regular expression (PCRE, without anchor) that matches each of ``paths``."""
+    alternatives = [re.escape(path).replace(r"\-", "-").replace(r"\~", "~") for path in paths]
+    return alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
+
+
+def apache_rules(
+    sites: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return what can't work on this host, as rules that do not hold; empty when all is well.
+
+    ``sites`` are the settled sites, ``settings`` the role-wide variables with their names, ``facts``
+    Ansible's facts of the host. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    """
+    return [
+        {"variable": variable, "value": value, "why": why, "mend": mend}
+        for variable, value, why, mend in (
+            *_broken_host(settings, facts),
+            *_broken_memory(settings, facts, sites),
+            *(broken for site in sites for broken in _broken_site(site, settings)),
+            *_broken_together(sites),
+        )
+    ]
+
+
+Broken = tuple[str, Any, str, str]
+
+
+def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Broken]:
+    release = facts.get("distribution_major_version")
+    if facts.get("distribution") != "Debian" or release not in ("12", "13"):
+        yield (
+            "ansible_distribution",
+            f"{facts.get('distribution')} {facts.get('distribution_version')}",
+            "the apache role is built for and tested on Debian 12 and 13 alone.",
+            "Use a host with one of these.",
+        )
+    ranges = {
+        "apache_http_port": (1, 65535),
+        "apache_max_websockets": (0, 1000000),
+        "apache_max_http_workers": (1, 100000),
+        "apache_threads_per_child": (1, GREATEST_THREAD_LIMIT),
+        "apache_old_generations": (0, 100),
+        "apache_memory_percent": (1, 100),
+        "apache_websocket_ping_interval": (1, 86400),
+    }
+    for variable, (least, most) in ranges.items():
+        if not least <= int(settings[variable]) <= most:
+            yield (
+                variable,
+                settings[variable],
+                f"it must be a number from {least} to {most}.",
+                "Choose one.",
+            )
+    address = settings["apache_listen_address"]
+    if address and not _is_address(address):
+        yield (
+            "apache_listen_address",
+            address,
+            "it is no IP address.",
+            "Write one of the host's addresses, or leave it empty for all of them.",
+        )
+    for proxy in settings["apache_trusted_proxies"]:
+        if not _is_network(proxy):
+            yield (
+                "apache_trusted_proxies",
+                proxy,
+                "it is neither an IP address nor a network.",
+                "Write 10.0.0.5 or 10.0.0.0/24.",
+            )
+
+
+def _broken_memory(
+    settings: Mapping[str, Any], facts: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
+) -> Iterator[Broken]:
+    size = _sized(settings)
+    if size["server_limit"] > GREATEST_SERVER_LIMIT:
+        yield (
+            "apache_threads_per_child",
+            settings["apache_threads_per_child"],
+            f"{settings['apache_max_websockets']} WebSockets need a ServerLimit of "
+            f"{size['server_limit']}, Apache's most is {GREATEST_SERVER_LIMIT}.",
+            "Raise it, or lower apache_max_websockets or apache_old_generations.",
+        )
+    total = int(facts.get("memtotal_mb", 0))
+    budget = total * int(settings["apache_memory_percent"]) // 100
+    if size["memory_mib"] > budget:
+        spare = budget - _sized({**settings, "apache_max_websockets": 0})["memory_mib"]
+        fitting = max(0, spare * 1024 // (sum(SOCKET_KIB.values()) + 1))
+        while fitting and _sized({**settings, "apache_max_websockets": fitting})["memory_mib"] > budget:
+            fitting -= max(1, fitting // 50)
+        yield (
+            "apache_max_websockets",
+            settings["apache_max_websockets"],
+            f"so many WebSockets beside {settings['apache_max_http_workers']} page requests need "
+            f"{size['memory_mib']} MiB, and {settings['apache_memory_percent']} % of this host's "
+            f"{total} MiB are {budget} MiB.",
+            f"Set it to at most {fitting}, or raise apache_memory_percent, or give the host more memory.",
+        )
+
+
+def _sized(settings: Mapping[str, Any]) -> dict[str, int]:
+    names = ("threads_per_child", "max_websockets", "max_http_workers", "old_generations")
+    return apache_mpm(**{name: settings[f"apache_{name}"] for name in names})
+
+
+def _broken_site(site: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Broken]:
+    def named(key: str) -> str:
+        return f"apache_{key} of site {site['name']}"
+
+    if not site["server_name"]:
+        yield (
+            named("server_name"),
+            "empty",
+            "Apache can't tell which requests are for the site.",
+            "Write the name that stands in the browser's address line, such as lab.example.org.",
+        )
+    for key, names in (
+        ("server_name", [site["server_name"]] if site["server_name"] else []),
+        ("server_aliases", site["server_aliases"]),
+    ):
+        for name in names:
+            if not HOST_NAME.match(name) and not _is_address(name.strip("[]")):
+                yield (
+                    named(key),
+                    name,
+                    "it is neither a host name nor an IP address.",
+                    "Write it without scheme, port and path.",
+                )
+    yield from _broken_websockets(site, settings, named)
+    for key in ("wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"):
+        if not PLAIN_PATH.match(site[key]):
+            yield (
+                named(key),
+                site[key],
+                "it is no absolute path of letters, digits and ._~/@+-",
+                "Write the whole path.",
+            )
+    for key in ("wsgi_user", "wsgi_group"):
+        if not PLAIN_WORD.match(site[key]):
+            yield named(key), site[key], "it is no name of an account.", "Write one."
+    if not re.match(r"^0?[0-7]{3}$", site["wsgi_umask"]):
+        yield (
+            named("wsgi_umask"),
+            site["wsgi_umask"],
+            "it is no umask in octal.",
+            'Write it as text, such as "0027".',
+        )
+    for key in ("wsgi_processes", "wsgi_threads", "websocket_connect_timeout"):
+        if site[key] < 1:
+            yield named(key), site[key], "it must be at least 1.", "Choose a greater one."
+    for key in ("queue", "request", "deadlock", "graceful", "shutdown"):
+        if site[f"wsgi_{key}_timeout"] < 1:
+            yield (
+                named(f"wsgi_{key}_timeout"),
+                site[f"wsgi_{key}_timeout"],
+                "a time-out of less than 1 second means none to mod_wsgi.",
+                "Choose a greater one.",
+            )
+    if site["limit_request_body"] < 1:
+        yield (
+            named("limit_request_body"),
+            site["limit_request_body"],
+            "0 means no limit to Apache, and less than that nothing.",
+            "Write a number of bytes, such as 26214400.",
+        )
+    url = site["static_url"]
+    if url and (not PLAIN_PATH.match(url) or not url.endswith("/") or url == "/"):
+        yield (
+            named("static_url"),
+            url,
+            "it is no path that begins and ends with a slash and has something between them.",
+            "Write /static/, or leave it empty.",
+        )
+
+
+def _broken_websockets(
+    site: Mapping[str, Any], settings: Mapping[str, Any], named: Any
+) -> Iterator[Broken]:
+    for path in site["websocket_paths"]:
+        if not WEBSOCKET_PATH.match(path):
+            yield (
+                named("websocket_paths"),
+                path,
+                "it is no path that begins and ends with a slash and has something between them.",
+                "Write /ws/: all below it is handed to Daphne.",
+            )
+        url = site["static_url"]
+        if url and (url.startswith(path) or path.startswith(url)):
+            yield (
+                named("websocket_paths"),
+                path,
+                f"it overlaps with static_url, {url}.",
+                "Keep the two apart.",
+            )
+    if not site["websocket_paths"]:
+        return
+    for origin in site["websocket_origins"]:
+        if not ORIGIN.match(origin):
+            yield (
+                named("websocket_origins"),
+                origin,
+                "it is no origin (RFC 6454: scheme, host and port, nothing behind them).",
+                "Write https://example.org, or https://example.org:8443.",
+            )
+    backend = BACKEND.match(site["websocket_backend"])
+    if not backend or not 1 <= int(backend.group(1)) <= 65535:
+        yield (
+            named("websocket_backend"),
+            site["websocket_backend"],
+            "it is no address with a port from 1 to 65535.",
+            "Write 127.0.0.1:9099.",
+        )
+    interval = int(settings["apache_websocket_ping_interval"])
+    if site["websocket_timeout"] <= 2 * interval:
+        yield (
+            named("websocket_timeout"),
+            site["websocket_timeout"],
+            f"with a ping each {interval} s an idle WebSocket would be closed after one lost ping.",
+            f"Set it to more than {2 * interval}, twice apache_websocket_ping_interval.",
+        )
+
+
+def _broken_together(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
+    owners: dict[str, str] = {}
+    for site in sites:
+        for name in (site["server_name"], *site["server_aliases"]):
+            key = name.lower()
+            if key and owners.setdefault(key, site["name"]) != site["name"]:
+                yield (
+                    f"apache_server_name or apache_server_aliases of site {site['name']}",
+                    name,
+                    f"site {owners[key]} has that name already.",
+                    "Give each site names of its own.",
+                )
+    modes = {site["websocket_mode"] for site in sites if site["websocket_paths"]}
+    if len(modes) > 1:
+        seeds = [s["name"] for s in sites if s["websocket_paths"] and s["websocket_mode"] == "seed"]
+        yield (
+            f"apache_websocket_mode of site {seeds[0]}",
+            "seed",
+            "another site of this host is in mode rewrite, which needs mod_proxy_http; "
+            "the published rules are without it, and Apache's modules are the host's.",
+            "Set one mode for all sites of the host.",
+        )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+class FilterModule:
+    """The filters of this file, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Map each filter's name to its function."""
+        return {
+            "apache_mpm": apache_mpm,
+            "apache_path_pattern": apache_path_pattern,
+            "apache_rules": apache_rules,
+        }

@@ -1,0 +1,1 @@
+"""Probe project of the behaviour tests: pages and WebSockets that say what reached them."""

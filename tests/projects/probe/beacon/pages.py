@@ -1,0 +1,46 @@
+"""Pages of the probe project: each says which process answered and what that process received."""
+
+import time
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+SLOWEST_SECONDS = 30.0
+
+
+def answerer(request: HttpRequest) -> str:
+    """Name the process that answers: Daphne hands Django an ASGIRequest, mod_wsgi a WSGIRequest."""
+    if isinstance(request, ASGIRequest):
+        return "daphne"
+    return "mod_wsgi" if "mod_wsgi.version" in request.META else "another WSGI server"
+
+
+@csrf_exempt
+def received(request: HttpRequest) -> JsonResponse:
+    """Answer any method of any path with what the process received."""
+    names = ("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "QUERY_STRING")
+    body = {
+        "method": request.method,
+        "path": request.path,
+        "scheme": request.scheme,
+        "body_bytes": len(request.body),
+        "headers": {
+            name: value for name, value in request.META.items() if name.startswith("HTTP_")
+        },
+        **{name: request.META.get(name) for name in names},
+    }
+    return JsonResponse(body, headers={"X-Answered-By": answerer(request)})
+
+
+def slow(request: HttpRequest) -> HttpResponse:
+    """Answer after `?seconds=`, at most SLOWEST_SECONDS."""
+    seconds = min(max(float(request.GET.get("seconds", "1")), 0.0), SLOWEST_SECONDS)
+    time.sleep(seconds)
+    return HttpResponse(
+        f"{seconds} s\n", content_type="text/plain", headers={"X-Answered-By": answerer(request)}
+    )
+
+
+urlpatterns = [path("slow", slow), re_path(r"", received)]
