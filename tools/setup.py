@@ -48,13 +48,15 @@ PACKAGES = {
 # Wanted by the tests alone; what needs it says so when it is missing.
 TEST_PACKAGES = {"chromium": "chromium"}
 
-# What a test host has before the roles come: what a minimal Debian server has, and no more.
+# What a test host has before the roles come: what a Debian server has, and no more. python3-apt is there
+# because apt-listchanges, of Debian's standard task, needs it; Ansible's check mode cannot do without.
 HOST_PACKAGES = (
     "ca-certificates",
     "dbus",
     "iproute2",
     "openssh-server",
     "python3",
+    "python3-apt",
     "sudo",
     "systemd",
     "systemd-sysv",

@@ -33,18 +33,21 @@ requirements:
 """
 
 PROCESSES_TAG = "record_processes"
+PASSING = ("systemd-", "user@")
 
 
 def parse_units(text: str) -> dict[str, str]:
     """Read `systemctl show` for several units: blocks of Key=value, parted by empty lines.
 
     Returns:
-        Unit name to "<main pid> <start>"; units without a main process are left out.
+        Unit name to "<main pid> <start>". Units without a main process are left out, and those that come and
+        go by themselves: jobs, services that the bus starts on demand, what a sign-in brings.
     """
     units = {}
     for block in text.strip().split("\n\n"):
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if values.get("MainPID", "0") != "0":
+        fleeting = values.get("Type") in {"oneshot", "dbus"} or values.get("Id", "").startswith(PASSING)
+        if values.get("MainPID", "0") != "0" and not fleeting:
             start = values.get("ExecMainStartTimestampMonotonic", "")
             units[values["Id"]] = f"{values['MainPID']} {start}"
     return units
