@@ -1,0 +1,131 @@
+"""Each service runs, is enabled, and runs as the user it should; Apache alone is open to the outside."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.behaviour.conftest import journal
+
+
+def daphne_units(deployed: dict[str, Any]) -> list[str]:
+    return [
+        f"daphne-{site['name']}@{n}.service"
+        for site in deployed["daphne"].get("sites", [])
+        if site["asgi_module"]
+        for n in range(1, site["instances"] + 1)
+    ]
+
+
+def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
+    """Map each unit that must run to the user of its main process."""
+    units = {}
+    if deployed["zookeeper"]:
+        units["zookeeper.service"] = "zookeeper"
+    if deployed["kafka"]:
+        units["kafka.service"] = "kafka"
+    if deployed["apache"]:
+        units["apache2.service"] = "root"  # binds port 80, serves nothing itself
+    for unit in daphne_units(deployed):
+        units[unit] = unit.removeprefix("daphne-").split("@")[0]
+    return units
+
+
+def test_every_unit_runs_and_is_enabled(host: Host, deployed: dict[str, Any]) -> None:
+    for unit in expected_units(deployed):
+        state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit).stdout.split()
+        assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    failed = host.check_output("systemctl list-units --state=failed --plain --no-legend")
+    assert failed == "", failed
+
+
+def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]) -> None:
+    for unit in {unit.split("@")[0] + ".socket" for unit in daphne_units(deployed)}:
+        state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit).stdout.split()
+        assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
+
+
+def test_a_site_without_websockets_has_no_daphne(host: Host, deployed: dict[str, Any]) -> None:
+    for site in deployed["daphne"].get("sites", []):
+        if not site["asgi_module"]:
+            assert not host.file(f"/etc/systemd/system/daphne-{site['name']}.socket").exists
+            assert host.run("pgrep -u %s -f daphne", site["name"]).rc == 1
+
+
+def test_main_processes_run_as_their_own_user(host: Host, deployed: dict[str, Any]) -> None:
+    for unit, user in expected_units(deployed).items():
+        pid = host.check_output("systemctl show --property MainPID --value %s", unit)
+        assert pid != "0", f"{unit} has no main process\n{journal(host, unit)}"
+        assert host.check_output("ps -o user:40= -p %s", pid).strip() == user
+
+
+def test_wsgi_processes_run_as_the_sites_user(host: Host, deployed: dict[str, Any]) -> None:
+    processes = [
+        line.split(None, 1) for line in host.check_output("ps -eo user:40=,args=").splitlines()
+    ]
+    for site in deployed["apache"].get("sites", []):
+        users = {user for user, command in processes if f"(wsgi:{site['name']})" in command}
+        assert users == {site["name"]}, f"no process is named (wsgi:{site['name']})"
+
+
+def test_apache_children_are_not_root(host: Host, deployed: dict[str, Any]) -> None:
+    if deployed["apache"]:
+        main = host.check_output("systemctl show --property MainPID --value apache2.service")
+        users = host.check_output("ps -o user:40= --ppid %s", main).split()
+        assert users
+        assert "root" not in users
+
+
+def listening(host: Host) -> list[tuple[str, int, str]]:
+    """Return (address, port, process) of every listening TCP and bound UDP socket."""
+    rows = []
+    for line in host.check_output("ss -Hlntup").splitlines():
+        fields = line.split()
+        local, process = fields[4], fields[6] if len(fields) > 6 else ""
+        where, port = local.rsplit(":", 1)
+        rows.append((where.strip("[]").split("%")[0], int(port), process))
+    return rows
+
+
+def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]) -> None:
+    rows = listening(host)
+    http_port = deployed["apache"].get("http_port")
+    outside = [
+        row
+        for row in rows
+        if row[0] in ("*", "0.0.0.0", "::") or not ipaddress.ip_address(row[0]).is_loopback
+    ]
+    strangers = [row for row in outside if not ('"apache2"' in row[2] and row[1] == http_port)]
+    strangers = [row for row in strangers if not ('"sshd"' in row[2] or row[1] == 22)]
+    assert strangers == []
+    if http_port:
+        assert any(port == http_port for _, port, _ in outside)
+
+
+def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> None:
+    rows = listening(host)
+    inner = [
+        site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]
+    ]
+    inner += [deployed["zookeeper"]["client_port"]] if deployed["zookeeper"] else []
+    inner += [deployed["kafka"]["port"]] if deployed["kafka"] else []
+    for wanted in inner:
+        where = {address for address, port, _ in rows if port == wanted}
+        assert where, f"nothing listens on port {wanted}"
+        assert all(ipaddress.ip_address(address).is_loopback for address in where)
+
+
+@pytest.mark.disruptive
+def test_daphne_heals_after_a_kill(host: Host, deployed: dict[str, Any]) -> None:
+    for unit in daphne_units(deployed)[:1]:
+        pid = host.check_output("systemctl show --property MainPID --value %s", unit)
+        host.check_output("kill -9 %s", pid)
+        wait = "for i in $(seq 100); do systemctl is-active --quiet %s && exit; sleep 0.3; done; exit 1"
+        assert host.run(wait, unit).rc == 0, journal(host, unit)
+        assert host.check_output("systemctl show --property MainPID --value %s", unit) != pid
