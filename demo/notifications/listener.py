@@ -118,7 +118,9 @@ class Listener:
             self._loop.call_soon_threadsafe(self._hub.catch_up)
             looked = time.monotonic()
             while not self._stop.is_set():
-                for message in consumer.consume(num_messages=500, timeout=0.5):
+                # poll returns with the first record; consume would wait until it has its number.
+                message = consumer.poll(0.5)
+                if message is not None:
                     self._handle(message)
                 if self._down:
                     raise AwayError(self._down)

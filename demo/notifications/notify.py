@@ -1,7 +1,6 @@
 """The one call that a view makes."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -49,6 +48,11 @@ def notify(
         for person in sorted(people)
     )
     if rows:
+        events = [Event.of(row) for row in rows]
+
+        def send() -> None:
+            producer.send(events)
+
         # robust: the change is already made; what goes wrong from here on is logged, not shown.
-        transaction.on_commit(partial(producer.send, [Event.of(row) for row in rows]), robust=True)
+        transaction.on_commit(send, robust=True)
     return rows

@@ -116,9 +116,7 @@ def _current() -> Sender:
     global _sender, _owner
     with _lock:
         if _sender is None or _sender.broken or _owner != os.getpid():
-            if _sender is None:
-                atexit.register(_close)
-            elif _owner == os.getpid():
+            if _sender is not None and _owner == os.getpid():
                 threading.Thread(target=_sender.close, daemon=True).start()
             _sender, _owner = Sender(servers()), os.getpid()
         return _sender
@@ -135,4 +133,5 @@ def _close() -> None:
         _sender.close()
 
 
+atexit.register(_close)
 os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,1 @@
+"""Tests of the demonstration site. They need no broker."""

@@ -1,0 +1,126 @@
+"""The producer of a process, with a stand-in for the client library."""
+
+import logging
+import os
+import threading
+
+import pytest
+
+from notifications import producer
+from notifications.schema import decode
+from tests.test_schema import EVENT
+
+
+class Client:
+    """Stands in for `confluent_kafka.Producer`."""
+
+    full = False
+
+    def __init__(self, config, logger=None):
+        self.config = config
+        self.records = []
+        self.flushed = None
+
+    def __len__(self):
+        return len(self.records)
+
+    def produce(self, topic, *, key, value, on_delivery):
+        if self.full:
+            raise BufferError
+        self.records.append((topic, key, value))
+
+    def poll(self, timeout):
+        threading.Event().wait(timeout)
+
+    def flush(self, timeout):
+        self.flushed = timeout
+        return len(self.records)
+
+
+@pytest.fixture
+def real(real_producer, monkeypatch):
+    """Have `Sender` itself, over the client that stands in."""
+    monkeypatch.setattr("confluent_kafka.Producer", Client)
+
+
+def test_a_record_goes_to_its_kinds_topic_keyed_by_recipient(real):
+    producer.send([EVENT])
+    [(topic, key, value)] = producer._sender._producer.records
+    assert (topic, key) == ("test.group", "3")
+    assert decode(value) == EVENT
+    config = producer._sender._producer.config
+    assert config["enable.idempotence"] is True
+    assert config["acks"] == "all"
+
+
+def test_one_producer_a_process_and_none_of_it_flushed_by_a_send(real):
+    producer.send([EVENT])
+    first = producer._sender
+    producer.send([EVENT, EVENT])
+    assert producer._sender is first
+    assert len(first._producer.records) == 3
+    assert first._producer.flushed is None
+
+
+def test_without_brokers_nothing_is_made(real, settings):
+    settings.NOTIFICATIONS_KAFKA_SERVERS = ""
+    producer.send([EVENT])
+    assert producer._sender is None
+
+
+def test_a_forked_process_makes_its_own(real):
+    producer.send([EVENT])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            inherited = producer._sender
+            producer.send([EVENT])
+            new = producer._sender is not inherited and len(producer._sender._producer.records) == 1
+            os.write(writing, b"new" if new else b"inherited")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    assert os.read(reading, 20) == b"new"
+    os.close(reading)
+
+
+def test_a_producer_beyond_repair_is_replaced(real):
+    class Fatal:
+        def fatal(self):
+            return True
+
+        def str(self):
+            return "out of order"
+
+    producer.send([EVENT])
+    first = producer._sender
+    first._failed(Fatal())
+    producer.send([EVENT])
+    assert producer._sender is not first
+
+
+def test_a_full_queue_is_said_once_and_raises_nothing(real, caplog):
+    caplog.set_level(logging.INFO)
+    producer.send([EVENT])
+    producer._sender._producer.full = True
+    producer.send([EVENT] * 3)
+    assert [record.message for record in caplog.records] == [
+        "The queue to Kafka is full: notifications are stored but not pushed"
+    ]
+
+
+def test_a_failed_delivery_is_logged_without_its_content(real, caplog):
+    class Message:
+        def topic(self):
+            return "test.group"
+
+    class Error:
+        def str(self):
+            return "timed out"
+
+    producer.send([EVENT])
+    producer._sender._delivered(Error(), Message())
+    assert "test.group was not delivered: timed out" in caplog.text
+    assert EVENT.message not in caplog.text
