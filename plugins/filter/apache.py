@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 # KiB that one open WebSocket takes: in an Apache child with 512 threads, in Daphne, in the kernel.
@@ -81,6 +81,14 @@ def apache_path_pattern(paths: Sequence[str]) -> str:
     return alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
 
 
+def apache_from_proxy(proxies: Sequence[str]) -> str:
+    """Return a condition (ap_expr) that holds for a connection from one of ``proxies``.
+
+    It asks for the peer's own address (CONN_REMOTE_ADDR), since mod_remoteip has replaced REMOTE_ADDR.
+    """
+    return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{proxy}'" for proxy in proxies)
+
+
 def apache_rules(
     sites: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -93,8 +101,8 @@ def apache_rules(
         {"variable": variable, "value": value, "why": why, "mend": mend}
         for variable, value, why, mend in (
             *_broken_host(settings, facts),
-            *_broken_memory(settings, facts, sites),
-            *(broken for site in sites for broken in _broken_site(site, settings)),
+            *_broken_memory(settings, facts),
+            *(broken for site in sites for broken in _broken_site(site)),
             *_broken_together(sites),
         )
     ]
@@ -119,7 +127,6 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
         "apache_threads_per_child": (1, GREATEST_THREAD_LIMIT),
         "apache_old_generations": (0, 100),
         "apache_memory_percent": (1, 100),
-        "apache_websocket_ping_interval": (1, 86400),
     }
     for variable, (least, most) in ranges.items():
         if not least <= int(settings[variable]) <= most:
@@ -147,9 +154,7 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
             )
 
 
-def _broken_memory(
-    settings: Mapping[str, Any], facts: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
-) -> Iterator[Broken]:
+def _broken_memory(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Broken]:
     size = _sized(settings)
     if size["server_limit"] > GREATEST_SERVER_LIMIT:
         yield (
@@ -164,7 +169,10 @@ def _broken_memory(
     if size["memory_mib"] > budget:
         spare = budget - _sized({**settings, "apache_max_websockets": 0})["memory_mib"]
         fitting = max(0, spare * 1024 // (sum(SOCKET_KIB.values()) + 1))
-        while fitting and _sized({**settings, "apache_max_websockets": fitting})["memory_mib"] > budget:
+        while (
+            fitting
+            and _sized({**settings, "apache_max_websockets": fitting})["memory_mib"] > budget
+        ):
             fitting -= max(1, fitting // 50)
         yield (
             "apache_max_websockets",
@@ -181,7 +189,7 @@ def _sized(settings: Mapping[str, Any]) -> dict[str, int]:
     return apache_mpm(**{name: settings[f"apache_{name}"] for name in names})
 
 
-def _broken_site(site: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Broken]:
+def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
     def named(key: str) -> str:
         return f"apache_{key} of site {site['name']}"
 
@@ -204,7 +212,7 @@ def _broken_site(site: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterat
                     "it is neither a host name nor an IP address.",
                     "Write it without scheme, port and path.",
                 )
-    yield from _broken_websockets(site, settings, named)
+    yield from _broken_websockets(site, named)
     for key in ("wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"):
         if not PLAIN_PATH.match(site[key]):
             yield (
@@ -223,7 +231,12 @@ def _broken_site(site: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterat
             "it is no umask in octal.",
             'Write it as text, such as "0027".',
         )
-    for key in ("wsgi_processes", "wsgi_threads", "websocket_connect_timeout"):
+    for key in (
+        "wsgi_processes",
+        "wsgi_threads",
+        "websocket_connect_timeout",
+        "websocket_ping_interval",
+    ):
         if site[key] < 1:
             yield named(key), site[key], "it must be at least 1.", "Choose a greater one."
     for key in ("queue", "request", "deadlock", "graceful", "shutdown"):
@@ -251,9 +264,7 @@ def _broken_site(site: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterat
         )
 
 
-def _broken_websockets(
-    site: Mapping[str, Any], settings: Mapping[str, Any], named: Any
-) -> Iterator[Broken]:
+def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
     for path in site["websocket_paths"]:
         if not WEBSOCKET_PATH.match(path):
             yield (
@@ -288,13 +299,13 @@ def _broken_websockets(
             "it is no address with a port from 1 to 65535.",
             "Write 127.0.0.1:9099.",
         )
-    interval = int(settings["apache_websocket_ping_interval"])
+    interval = site["websocket_ping_interval"]
     if site["websocket_timeout"] <= 2 * interval:
         yield (
             named("websocket_timeout"),
             site["websocket_timeout"],
             f"with a ping each {interval} s an idle WebSocket would be closed after one lost ping.",
-            f"Set it to more than {2 * interval}, twice apache_websocket_ping_interval.",
+            f"Set it to more than {2 * interval}, twice its websocket_ping_interval.",
         )
 
 
@@ -344,6 +355,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
         return {
+            "apache_from_proxy": apache_from_proxy,
             "apache_mpm": apache_mpm,
             "apache_path_pattern": apache_path_pattern,
             "apache_rules": apache_rules,
