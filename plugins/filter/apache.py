@@ -13,7 +13,7 @@ from typing import Any
 SOCKET_KIB = {"apache": 80, "daphne": 31, "kernel": 25}
 # MiB that a child of Apache takes before its first socket.
 CHILD_MIB = 10
-# AsyncRequestWorkerFactor of the event MPM: idle keep-alive connections a child takes for each thread.
+# AsyncRequestWorkerFactor of the event MPM: idle keep-alive connections for each thread of a child.
 ASYNC_FACTOR = 2
 # What Debian's apachectl sets with `ulimit -n`; the role never goes below it.
 LEAST_OPEN_FILES = 8192
@@ -42,8 +42,9 @@ def apache_mpm(
     MaxRequestWorkers is their sum, rounded up to whole children. ``wsgi_threads`` is the number of
     threads in all WSGI daemons of the host, which live in the same systemd unit.
 
-    Returns the directives, each in its own unit (threads, processes, files), ``websockets_per_child``
-    (what one child gives to one site's sockets, so that its share of page threads stays free),
+    Returns the directives, each in its own unit (threads, processes, files),
+    ``websockets_per_child`` (what one child gives to one site's sockets, so that its share of page
+    threads stays free),
     ``tasks`` (for TasksMax) and ``memory_mib`` (all sockets open).
 
     Sources: Apache's documentation of mpm_common and event (ServerLimit, ThreadLimit,
@@ -64,10 +65,10 @@ def apache_mpm(
         "server_limit": server_limit,
         "max_request_workers": children * threads,
         "min_spare_threads": min(threads, children * threads),
-        # a child that is ended for being spare would wait for its sockets and serve nobody meanwhile
+        # a child that is ended for being spare waits for its sockets and serves nobody meanwhile
         "max_spare_threads": children * threads,
         "websockets_per_child": max(1, threads - math.ceil(pages / children)),
-        # each thread: the browser's connection and the backend's; then idle keep-alive ones; then logs
+        # for each thread the browser's connection and the backend's, then idle ones, then logs
         "open_files": max(LEAST_OPEN_FILES, threads * (2 + ASYNC_FACTOR) + 256),
         # a child has a listener and a main thread beside its workers
         "tasks": server_limit * (threads + 3) + int(wsgi_threads) + 64,
@@ -84,7 +85,7 @@ def apache_path_pattern(paths: Sequence[str]) -> str:
 def apache_from_proxy(proxies: Sequence[str]) -> str:
     """Return a condition (ap_expr) that holds for a connection from one of ``proxies``.
 
-    It asks for the peer's own address (CONN_REMOTE_ADDR), since mod_remoteip has replaced REMOTE_ADDR.
+    It asks for the peer's own address, since mod_remoteip has replaced REMOTE_ADDR.
     """
     return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{proxy}'" for proxy in proxies)
 
@@ -94,8 +95,8 @@ def apache_rules(
 ) -> list[dict[str, Any]]:
     """Return what can't work on this host, as rules that do not hold; empty when all is well.
 
-    ``sites`` are the settled sites, ``settings`` the role-wide variables with their names, ``facts``
-    Ansible's facts of the host. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    ``sites`` are the settled sites, ``settings`` the role-wide variables with their names,
+    ``facts`` Ansible's facts of the host. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
     """
     return [
         {"variable": variable, "value": value, "why": why, "mend": mend}
@@ -167,7 +168,7 @@ def _broken_memory(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Ite
     total = int(facts.get("memtotal_mb", 0))
     budget = total * int(settings["apache_memory_percent"]) // 100
     if size["memory_mib"] > budget:
-        spare = budget - _sized({**settings, "apache_max_websockets": 0})["memory_mib"]
+        spare = budget - _needs_mib(settings, 0)
         fitting = max(0, spare * 1024 // (sum(SOCKET_KIB.values()) + 1))
         while (
             fitting
@@ -180,13 +181,17 @@ def _broken_memory(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Ite
             f"so many WebSockets beside {settings['apache_max_http_workers']} page requests need "
             f"{size['memory_mib']} MiB, and {settings['apache_memory_percent']} % of this host's "
             f"{total} MiB are {budget} MiB.",
-            f"Set it to at most {fitting}, or raise apache_memory_percent, or give the host more memory.",
+            f"Set it to at most {fitting}, or raise apache_memory_percent, or give the host more.",
         )
 
 
 def _sized(settings: Mapping[str, Any]) -> dict[str, int]:
     names = ("threads_per_child", "max_websockets", "max_http_workers", "old_generations")
     return apache_mpm(**{name: settings[f"apache_{name}"] for name in names})
+
+
+def _needs_mib(settings: Mapping[str, Any], websockets: int) -> int:
+    return _sized({**settings, "apache_max_websockets": websockets})["memory_mib"]
 
 
 def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:

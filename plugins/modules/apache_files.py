@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -14,10 +15,10 @@ DOCUMENTATION = r"""
 module: apache_files
 short_description: Write and enable files of Debian's Apache configuration after a test of the whole
 description:
-  - Copies the configuration folder aside, makes the wanted changes in the copy and lets Apache test the
-    copy. Only when Apache accepts it are the files themselves replaced. A refused candidate leaves every
-    file as it was.
-  - In check mode nothing is tested, since modules and users that the files need may not be there yet.
+  - Copies the configuration folder aside, makes the wanted changes in the copy and lets Apache test
+    the copy. Only when Apache accepts it are the files themselves replaced. A refused candidate
+    leaves every file as it was.
+  - In check mode nothing is tested, since modules and users that the files need may not be there.
 options:
   server_root:
     description: The configuration folder.
@@ -39,8 +40,8 @@ options:
         required: true
   enabled:
     description: >-
-      Files of C(conf-available) and C(sites-available), such as C(sites-available/lab.conf), that shall be
-      enabled, as a2enconf and a2ensite do it.
+      Files of C(conf-available) and C(sites-available), such as C(sites-available/lab.conf), that
+      shall be enabled, as a2enconf and a2ensite do it.
     type: list
     elements: str
     default: []
@@ -77,57 +78,63 @@ MODE = 0o644
 
 def link_of(path: str) -> tuple[str, str]:
     """Return the link that enables an available file, below the server root, and its target."""
-    folder, name = os.path.split(path)
-    if folder not in ("conf-available", "sites-available"):
+    folder, _, name = path.partition("/")
+    if folder not in ("conf-available", "sites-available") or not name or "/" in name:
         raise ValueError(f"{path} is in neither conf-available nor sites-available")
-    return os.path.join(folder.replace("-available", "-enabled"), name), os.path.join(
-        "..", folder, name
-    )
+    return f"{folder.replace('-available', '-enabled')}/{name}", f"../{path}"
 
 
-def read(path: str) -> str | None:
+def read(path: Path) -> str | None:
     """Return a file's text, or None where there is no such file."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as source:
-            return source.read()
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def is_as_wanted(path: str, content: str) -> bool:
+def is_as_wanted(path: Path, content: str) -> bool:
     """Tell whether a file has the content, the mode and the owner that it shall have."""
-    if os.path.islink(path) or read(path) != content:
+    if path.is_symlink() or read(path) != content:
         return False
-    status = os.stat(path)
+    status = path.stat()
     return (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (MODE, 0, 0)
 
 
-def write(path: str, content: str) -> None:
+def is_link_to(path: Path, target: str) -> bool:
+    """Tell whether a path is a symbolic link with that very target."""
+    return path.is_symlink() and str(path.readlink()) == target
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a path is there, be it a link to nowhere."""
+    return path.is_symlink() or path.exists()
+
+
+def write(path: Path, content: str) -> None:
     """Replace a file in one step: a reader sees the old one or the new one, never half of it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".switchboard-")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".switchboard-")
     with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as target:
         target.write(content)
         os.fchmod(target.fileno(), MODE)
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
-def link(path: str, target: str) -> None:
+def link(path: Path, target: str) -> None:
     """Make a symbolic link, in the place of whatever is there."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.lexists(path):
-        os.remove(path)
-    os.symlink(target, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
 
 
-def apply(root: str, files: dict[str, str], links: dict[str, str], removed: list[str]) -> None:
+def apply(root: Path, files: dict[str, str], links: dict[str, str], removed: list[str]) -> None:
     """Make the changes below ``root``."""
     for path, content in files.items():
-        write(os.path.join(root, path), content)
+        write(root / path, content)
     for path, target in links.items():
-        link(os.path.join(root, path), target)
+        link(root / path, target)
     for path in removed:
-        os.remove(os.path.join(root, path))
+        (root / path).unlink()
 
 
 def main() -> None:
@@ -149,55 +156,51 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    root = module.params["server_root"]
+    root = Path(module.params["server_root"])
     try:
         wanted_links = dict(link_of(path) for path in module.params["enabled"])
         unwanted_links = [link_of(path)[0] for path in module.params["disabled"]]
     except ValueError as error:
         module.fail_json(msg=f"{error}. Only these two folders hold files that are enabled.")
-
-    def at(path: str) -> str:
-        return os.path.join(root, path)
+    wanted_files = {file["path"]: file["content"] for file in module.params["files"]}
 
     files = {
-        file["path"]: file["content"]
-        for file in module.params["files"]
-        if not is_as_wanted(at(file["path"]), file["content"])
+        path: content
+        for path, content in wanted_files.items()
+        if not is_as_wanted(root / path, content)
     }
     links = {
-        path: target
-        for path, target in wanted_links.items()
-        if not os.path.islink(at(path)) or os.readlink(at(path)) != target
+        path: target for path, target in wanted_links.items() if not is_link_to(root / path, target)
     }
-    removed = [path for path in unwanted_links if os.path.lexists(at(path))]
+    removed = [path for path in unwanted_links if is_there(root / path)]
     paths = sorted([*files, *links, *removed])
     diff = [
         {
-            "before_header": at(path),
-            "after_header": at(path),
-            "before": read(at(path)) or "",
+            "before_header": str(root / path),
+            "after_header": str(root / path),
+            "before": read(root / path) or "",
             "after": content,
         }
         for path, content in files.items()
     ]
-    diff += [{"prepared": f"link {at(path)} -> {target}\n"} for path, target in links.items()]
-    diff += [{"prepared": f"no link {at(path)}\n"} for path in removed]
+    diff += [{"prepared": f"link {root / path} -> {target}\n"} for path, target in links.items()]
+    diff += [{"prepared": f"no link {root / path}\n"} for path in removed]
     result = {"changed": bool(paths), "paths": paths, "diff": diff}
     if not paths or module.check_mode:
         module.exit_json(**result)
 
     stage = tempfile.mkdtemp(prefix="switchboard-apache-", dir=module.tmpdir)
-    candidate = os.path.join(stage, "apache2")
+    candidate = Path(stage) / "apache2"
     try:
         shutil.copytree(root, candidate, symlinks=True)
         apply(candidate, files, links, removed)
-        # envvars names the user, the run and log folders; -d makes relative paths those of the copy
+        # envvars names the user and the folders; -d makes relative paths those of the copy
         test = '. "$1/envvars" && exec /usr/sbin/apache2 -t -d "$1" -f "$1/apache2.conf"'
-        code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", candidate])
+        code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", str(candidate)])
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if code != 0:
-        told = (err + out).replace(candidate, root).strip()
+        told = (err + out).replace(str(candidate), str(root)).strip()
         module.fail_json(
             msg=f"Apache refuses the new configuration, so no file was changed: {told}",
             paths=paths,
