@@ -10,7 +10,11 @@ def daphne_units(sites: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
     """Return the names of the sites' units: one ``socket`` a site, or one ``service`` an instance."""
     if kind == "socket":
         return [f"daphne-{site['name']}.socket" for site in sites]
-    return [f"daphne-{site['name']}@{n}.service" for site in sites for n in range(1, site["instances"] + 1)]
+    return [
+        f"daphne-{site['name']}@{n}.service"
+        for site in sites
+        for n in range(1, site["instances"] + 1)
+    ]
 
 
 def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -43,12 +47,24 @@ def daphne_rules(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         )
 
     for site in sites:
-        add(site, "instances", site["instances"] >= 1, "a site with WebSockets needs a process.", "Use 1 or more.")
-        add(site, "health_path", site["health_path"].startswith("/"), "that is no path.", "Begin it with a slash.")
+        add(
+            site,
+            "instances",
+            site["instances"] >= 1,
+            "a site with WebSockets needs a process.",
+            "Use 1 or more.",
+        )
+        add(
+            site,
+            "health_path",
+            site["health_path"].startswith("/"),
+            "that is no path.",
+            "Begin it with a slash.",
+        )
         add(
             site,
             "ping_interval",
-            1 <= site["ping_interval"],
+            site["ping_interval"] >= 1,
             "without pings idle sockets are cut by the proxy.",
             "Use 1 second or more; 20 is the default.",
         )
@@ -67,4 +83,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"daphne_units": daphne_units, "daphne_ports": daphne_ports, "daphne_rules": daphne_rules}
+        return {
+            "daphne_units": daphne_units,
+            "daphne_ports": daphne_ports,
+            "daphne_rules": daphne_rules,
+        }

@@ -28,7 +28,9 @@ def django_rules(
         }
     )
 
-    def add(site: Mapping[str, Any], key: str, that: bool, why: str, mend: str, value: Any = None) -> None:
+    def add(
+        site: Mapping[str, Any], key: str, that: bool, why: str, mend: str, value: Any = None
+    ) -> None:
         rules.append(
             {
                 "that": that,
@@ -44,8 +46,20 @@ def django_rules(
     installed = f"{version.get('major')}.{version.get('minor')}"
     wanted = wsgi_python.get(release, "")
     for site in sites:
-        add(site, "settings_module", bool(site["settings_module"]), "a site needs one.", "Name it, as in lab.settings.")
-        add(site, "wsgi_module", bool(site["wsgi_module"]), "a site needs one.", "Name it, as in lab.wsgi.")
+        add(
+            site,
+            "settings_module",
+            bool(site["settings_module"]),
+            "a site needs one.",
+            "Name it, as in lab.settings.",
+        )
+        add(
+            site,
+            "wsgi_module",
+            bool(site["wsgi_module"]),
+            "a site needs one.",
+            "Name it, as in lab.wsgi.",
+        )
         if site["python"] == "/usr/bin/python3":
             add(
                 site,
@@ -56,11 +70,29 @@ def django_rules(
             )
         source = site["source"]
         if source == "directory":
-            add(site, "directory", bool(site["directory"]), "source directory needs it.", "Name the project's folder.")
+            add(
+                site,
+                "directory",
+                bool(site["directory"]),
+                "source directory needs it.",
+                "Name the project's folder.",
+            )
         elif source == "git":
-            add(site, "repository", bool(site["repository"]), "source git needs it.", "Name the repository's address.")
+            add(
+                site,
+                "repository",
+                bool(site["repository"]),
+                "source git needs it.",
+                "Name the repository's address.",
+            )
         else:
-            add(site, "archive", bool(site["archive"]), "source archive needs it.", "Name the archive's URL.")
+            add(
+                site,
+                "archive",
+                bool(site["archive"]),
+                "source archive needs it.",
+                "Name the archive's URL.",
+            )
             digest = str(site["archive_sha256"])
             add(
                 site,

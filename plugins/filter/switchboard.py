@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ SITE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _role_options(role: str) -> dict[str, Any]:
     """Return the options of a role's main entry point, as its argument specification types them."""
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
@@ -44,7 +44,8 @@ def site_settings(
     """Give each site of ``sites`` the value of every per-site setting.
 
     ``defaults`` maps a key (a role's variable without the role's prefix) to the value that holds for
-    every site which does not name that key itself; ``{site}`` in it stands for the site's name. What a site names is checked against the type
+    every site which does not name that key itself; ``{site}`` in it stands for the site's name. What a
+    site names is checked against the type
     and the choices that ``roles/<role>/meta/argument_specs.yml`` states for that variable. The keys in
     ``without`` are checked too, then left out of the result: what is secret stays out of loops.
 
@@ -53,13 +54,17 @@ def site_settings(
     options = _role_options(role)
     variable = f"{role}_sites"
     if isinstance(sites, (str, Mapping)) or not isinstance(sites, Sequence):
-        raise AnsibleFilterError(f"{variable} is {sites!r}: it must be a list of sites. Begin each with `- name:`.")
+        raise AnsibleFilterError(
+            f"{variable} is {sites!r}: it must be a list of sites. Begin each with `- name:`."
+        )
     merged: list[dict[str, Any]] = []
     names: set[str] = set()
     for index, site in enumerate(sites):
         where = f"{variable}[{index}]"
         if not isinstance(site, Mapping):
-            raise AnsibleFilterError(f"{where} is {site!r}: it must be a mapping with a name. Write `- name: lab`.")
+            raise AnsibleFilterError(
+                f"{where} is {site!r}: it must be a mapping with a name. Write `- name: lab`."
+            )
         name = str(site.get("name", ""))
         if not SITE_NAME.match(name):
             raise AnsibleFilterError(
@@ -67,7 +72,9 @@ def site_settings(
                 "Use a letter, then up to 30 lower-case letters, digits and hyphens."
             )
         if name in names:
-            raise AnsibleFilterError(f"{where}.name is {name!r}: another site has that name. Give each its own.")
+            raise AnsibleFilterError(
+                f"{where}.name is {name!r}: another site has that name. Give each its own."
+            )
         names.add(name)
         spec = {key: options[f"{role}_{key}"] for key in defaults if f"{role}_{key}" in options}
         overrides: dict[str, Any] = {}
@@ -76,14 +83,22 @@ def site_settings(
                 continue
             if key not in defaults:
                 close = difflib.get_close_matches(key, list(defaults), n=1)
-                mend = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(sorted(defaults))}."
-                raise AnsibleFilterError(f"{where}.{key} is {value!r}: {role} has no such setting. {mend}")
+                mend = (
+                    f"Did you mean {close[0]}?"
+                    if close
+                    else f"Known keys: {', '.join(sorted(defaults))}."
+                )
+                raise AnsibleFilterError(
+                    f"{where}.{key} is {value!r}: {role} has no such setting. {mend}"
+                )
             overrides[key] = value
         filled = {key: _name_site(value, name) for key, value in defaults.items()}
         values = {**filled, **overrides}
         # "required" is judged by the role's own rules, which see the merged value
         typed = {key: {k: v for k, v in spec[key].items() if k != "required"} for key in spec}
-        result = ArgumentSpecValidator(typed).validate({k: v for k, v in values.items() if k in typed})
+        result = ArgumentSpecValidator(typed).validate(
+            {k: v for k, v in values.items() if k in typed}
+        )
         if result.error_messages:
             raise AnsibleFilterError(
                 f"{where} ({name}): {'; '.join(result.error_messages)}. "
@@ -95,9 +110,9 @@ def site_settings(
 
 
 def environment_file(values: Mapping[str, Any], label: str = "django_environment") -> str:
-    """Render ``values`` as the body of a systemd EnvironmentFile, sorted by name.
+    r"""Render ``values`` as the body of a systemd EnvironmentFile, sorted by name.
 
-    Each value is put between double quotes with ``\\`` and ``"`` escaped, which systemd.exec(5) and
+    Each value is put between double quotes with ``\`` and ``"`` escaped, which systemd.exec(5) and
     Python's shlex read alike. Raises ``AnsibleFilterError`` for a name that no shell would take, and
     for a value with a line break, naming the variable but not the value, which may be a secret.
     """

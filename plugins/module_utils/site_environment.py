@@ -48,8 +48,13 @@ def main() -> None:
     if os.geteuid() == 0:
         become(site)
     path = f"{home}/current/venv/bin:/usr/local/bin:/usr/bin:/bin"
-    base = {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TERM": os.environ.get("TERM", "dumb")}
-    os.execve(python, [python, "manage.py", *words], {**base, **environment})
+    base = {
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "HOME": str(home),
+        "TERM": os.environ.get("TERM", "dumb"),
+    }
+    os.execve(python, [python, "manage.py", *words], {**base, **environment})  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import struct
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -65,7 +66,7 @@ checked:
   returned: success
 """
 
-ANY = {"*", "0.0.0.0", "::", ""}
+ANY = {"*", "0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 
 
 def decode_address(text: str) -> str:
@@ -131,20 +132,26 @@ def unit_of(pid: int, root: str = "/proc") -> str:
     for line in lines:
         hierarchy, controller, path = line.split(":", 2)
         if controller == "name=systemd" or (hierarchy == "0" and controller == ""):
-            units = [part for part in path.split("/") if part.endswith((".service", ".socket", ".scope"))]
+            units = [
+                part for part in path.split("/") if part.endswith((".service", ".socket", ".scope"))
+            ]
             if units:
                 return units[-1]
     return ""
 
 
-def belongs(holder: tuple[int, str, str], entry) -> bool:
+def belongs(holder: tuple[int, str, str], entry: dict[str, Any]) -> bool:
     """Tell whether a holder is the entry's unit; systemd (process 1) holds the sockets of socket units."""
     if holder[0] == 1:
         return bool(entry.get("socket_activated"))
     return fnmatch.fnmatchcase(holder[2], entry["unit"])
 
 
-def refusals(wanted, sockets, owners) -> list[str]:
+def refusals(
+    wanted: list[dict[str, Any]],
+    sockets: list[tuple[str, int, str]],
+    owners: dict[str, list[tuple[int, str, str]]],
+) -> list[str]:
     """Return one sentence for each port that can't be had; an empty list when all is well."""
     errors = []
     seen: dict[tuple[int, str], str] = {}
@@ -159,13 +166,17 @@ def refusals(wanted, sockets, owners) -> list[str]:
             )
             continue
         for (other_port, other_address), variable in seen.items():
-            if other_port == port and ({other_address, entry["address"]} & ANY or other_address == entry["address"]):
+            if other_port == port and (
+                {other_address, entry["address"]} & ANY or other_address == entry["address"]
+            ):
                 errors.append(
                     f"{entry['variable']} is {port}: {variable} names the same port. Give each service its own."
                 )
         seen[(port, entry["address"])] = entry["variable"]
         for address, held, inode in sockets:
-            if held != port or not ({address, entry["address"]} & ANY or address == entry["address"]):
+            if held != port or not (
+                {address, entry["address"]} & ANY or address == entry["address"]
+            ):
                 continue
             strangers = [holder for holder in owners.get(inode, []) if not belongs(holder, entry)]
             if strangers:

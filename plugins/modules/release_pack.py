@@ -28,12 +28,18 @@ description:
 options:
   site: {description: The site's name., type: str, required: true}
   source: {description: Where the project comes from., type: str, choices: [directory, git, archive], required: true}
-  path: {description: 'The directory, the bare git repository, or the archive, on the control node.', type: path, required: true}
+  path:
+    description: The directory, the bare git repository, or the archive, on the control node.
+    type: path
+    required: true
   version: {description: 'For git, the branch, tag or commit.', type: str, default: HEAD}
   cache: {description: The directory the pack is written to., type: path, required: true}
-  exclude: {description: 'Shell patterns of names that are left out of a directory.', type: list, elements: str, default: []}
+  exclude: {description: Shell patterns of names that are left out of a directory., type: list, elements: str, default: []}
   project_dir: {description: The folder of manage.py below the source's root., type: str, default: .}
-  requirements: {description: 'The locked requirements, relative to project_dir.', type: str, default: requirements.txt}
+  requirements:
+    description: The locked requirements, relative to project_dir.
+    type: str
+    default: requirements.txt
   require_hashes: {description: Whether each requirement must carry a hash., type: bool, default: true}
   settings_module: {description: The settings module., type: str, required: true}
   wsgi_module: {description: The module of the WSGI application., type: str, required: true}
@@ -69,7 +75,10 @@ def read_directory(root: Path, exclude: list[str]) -> dict[str, tuple[bytes, boo
         for name in sorted(names):
             path = Path(folder) / name
             if wanted(name) and path.is_file():
-                files[path.relative_to(root).as_posix()] = (path.read_bytes(), os.access(path, os.X_OK))
+                files[path.relative_to(root).as_posix()] = (
+                    path.read_bytes(),
+                    os.access(path, os.X_OK),
+                )
     return files
 
 
@@ -93,7 +102,9 @@ def read_tar(data: bytes) -> dict[str, tuple[bytes, bool]]:
 def git_tar(repository: Path, version: str) -> bytes:
     """Return the tree of a commit as a tar archive; raise ValueError where git does not know it."""
     result = subprocess.run(
-        ["git", "-C", str(repository), "archive", "--format=tar", version], capture_output=True, check=False
+        ["git", "-C", str(repository), "archive", "--format=tar", version],
+        capture_output=True,
+        check=False,
     )
     if result.returncode:
         raise ValueError(result.stderr.decode(errors="replace").strip())
@@ -111,7 +122,9 @@ def requirement_names(text: str) -> dict[str, bool]:
     return names
 
 
-def check_project(files: dict[str, tuple[bytes, bool]], want: dict[str, str], require_hashes: bool) -> None:
+def check_project(
+    files: dict[str, tuple[bytes, bool]], want: dict[str, str], require_hashes: bool
+) -> None:
     """Refuse a project which lacks what the site's variables name. ``want`` holds those variables."""
     prefix = PurePosixPath(want["project_dir"])
 
@@ -119,7 +132,12 @@ def check_project(files: dict[str, tuple[bytes, bool]], want: dict[str, str], re
         return str(prefix / path)
 
     if at("manage.py") not in files:
-        raise refuse("django_project_dir", want["project_dir"], "there is no manage.py in it.", "Name its folder.")
+        raise refuse(
+            "django_project_dir",
+            want["project_dir"],
+            "there is no manage.py in it.",
+            "Name its folder.",
+        )
     for variable in ("settings_module", "wsgi_module", "asgi_module"):
         module = want[variable]
         if not module and variable == "asgi_module":
@@ -127,11 +145,18 @@ def check_project(files: dict[str, tuple[bytes, bool]], want: dict[str, str], re
         path = module.replace(".", "/")
         if at(f"{path}.py") not in files and at(f"{path}/__init__.py") not in files:
             mend = f"The project has no {path}.py; name the module as Python imports it"
-            mend += ", or leave it empty for a project without WebSockets." if variable == "asgi_module" else "."
+            mend += (
+                ", or leave it empty for a project without WebSockets."
+                if variable == "asgi_module"
+                else "."
+            )
             raise refuse(f"django_{variable}", module, "the project has no such module.", mend)
     if at(want["requirements"]) not in files:
         raise refuse(
-            "django_requirements", want["requirements"], "the project has no such file.", "Name the locked requirements."
+            "django_requirements",
+            want["requirements"],
+            "the project has no such file.",
+            "Name the locked requirements.",
         )
     names = requirement_names(files[at(want["requirements"])][0].decode(errors="replace"))
     needed = ["django"] + (["channels", "daphne"] if want["asgi_module"] else [])
@@ -141,7 +166,8 @@ def check_project(files: dict[str, tuple[bytes, bool]], want: dict[str, str], re
             "django_requirements",
             want["requirements"],
             f"it lacks {' and '.join(missing)}.",
-            "Add it and lock again" + (", or leave django_asgi_module empty." if missing != ["django"] else "."),
+            "Add it and lock again"
+            + (", or leave django_asgi_module empty." if missing != ["django"] else "."),
         )
     unlocked = sorted(name for name, hashed in names.items() if not hashed)
     if require_hashes and unlocked:
@@ -197,18 +223,31 @@ def main() -> None:
     )
     want = module.params
     path = Path(want["path"])
-    variable = {"directory": "django_directory", "git": "django_version", "archive": "django_archive"}[want["source"]]
+    variable = {
+        "directory": "django_directory",
+        "git": "django_version",
+        "archive": "django_archive",
+    }[want["source"]]
     try:
         if want["source"] == "directory":
             if not path.is_dir():
-                raise refuse(variable, path, "the control node has no such directory.", "Name your project's folder.")
+                raise refuse(
+                    variable,
+                    path,
+                    "the control node has no such directory.",
+                    "Name your project's folder.",
+                )
             files = read_directory(path, want["exclude"])
         else:
             try:
-                files = read_tar(git_tar(path, want["version"]) if want["source"] == "git" else path.read_bytes())
+                files = read_tar(
+                    git_tar(path, want["version"]) if want["source"] == "git" else path.read_bytes()
+                )
             except (OSError, ValueError, tarfile.TarError) as error:
                 value = want["version"] if want["source"] == "git" else path
-                raise refuse(variable, value, f"it can't be read: {error}.", "Correct it.") from error
+                raise refuse(
+                    variable, value, f"it can't be read: {error}.", "Correct it."
+                ) from error
         check_project(files, want, want["require_hashes"])
     except Refused as error:
         module.fail_json(msg=f"Site {want['site']}: {error}")

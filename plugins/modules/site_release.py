@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_environment import read as read_environment
@@ -43,7 +44,10 @@ options:
   wsgi_callable: {description: The name of the WSGI application in its module., type: str, default: application}
   asgi_module: {description: 'The module of the ASGI application, or an empty text.', type: str, default: ''}
   asgi_callable: {description: The name of the ASGI application in its module., type: str, default: application}
-  static_root_variable: {description: 'The environment variable of STATIC_ROOT; empty skips collectstatic.', type: str, default: ''}
+  static_root_variable:
+    description: The environment variable of STATIC_ROOT; empty skips collectstatic.
+    type: str
+    default: ''
   check_fail_level: {description: 'The level at which check --deploy refuses.', type: str, default: WARNING}
   migrate: {description: Whether to run migrate., type: bool, default: true}
   commands: {description: 'More manage.py commands, run after migrate.', type: list, elements: str, default: []}
@@ -70,7 +74,7 @@ def last_lines(text: str, count: int = 12) -> str:
 class Release:
     """One release of one site, on this host."""
 
-    def __init__(self, params: dict) -> None:
+    def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
         self.site: str = params["site"]
         self.id: str = params["id"]
@@ -90,7 +94,9 @@ class Release:
     def hide(self, text: str) -> str:
         """Take the values of the site's environment that could be secrets out of a text."""
         for name, value in self.environment.items():
-            if len(value) >= 8 and any(word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "KEY")):
+            if len(value) >= 8 and any(
+                word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "KEY")
+            ):
                 text = text.replace(value, "********")
         return text
 
@@ -122,7 +128,9 @@ class Release:
         )
         if result.returncode:
             output = self.hide(last_lines(result.stdout))
-            raise Refused(f"{variable} is {value}: {why} {mend} The running release is untouched. It said:\n{output}")
+            raise Refused(
+                f"{variable} is {value}: {why} {mend} The running release is untouched. It said:\n{output}"
+            )
         return result.stdout
 
     def manage(self, *words: str) -> list[str]:
@@ -133,20 +141,24 @@ class Release:
         """Lay the project out, readable by the site's group alone."""
         shutil.rmtree(self.path, ignore_errors=True)
         (self.path / "app").mkdir(parents=True)
-        os.chmod(self.path, 0o755)
+        os.chmod(self.path, 0o755)  # noqa: S103 - Apache passes through to static and wsgi.py
         group = grp.getgrnam(self.site).gr_gid
         with tarfile.open(self.params["archive"]) as archive:
-            archive.extractall(self.path / "app")  # made by release_pack: plain files with relative names
+            archive.extractall(self.path / "app")  # noqa: S202 - made by release_pack: plain files, relative names
         for folder, folders, names in os.walk(self.path / "app"):
             for name in [".", *folders, *names]:
                 entry = os.path.join(folder, name)
                 os.chown(entry, 0, group)
-                os.chmod(entry, 0o750 if os.path.isdir(entry) or os.access(entry, os.X_OK) else 0o640)
+                os.chmod(
+                    entry, 0o750 if os.path.isdir(entry) or os.access(entry, os.X_OK) else 0o640
+                )
 
     def virtualenv(self) -> None:
         """Make the virtual environment of the locked requirements, or take the one that is there."""
         requirements = self.project / self.params["requirements"]
-        version = subprocess.run([self.params["python"], "-VV"], capture_output=True, check=True).stdout
+        version = subprocess.run(
+            [self.params["python"], "-VV"], capture_output=True, check=True
+        ).stdout
         key = hashlib.sha256(
             requirements.read_bytes() + version + " ".join(self.params["pip_args"]).encode()
         ).hexdigest()[:12]
@@ -158,14 +170,26 @@ class Release:
                 [self.params["python"], "-m", "venv", str(path)],
                 [
                     str(path / "bin" / "python"),
-                    *("-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--quiet"),
+                    *(
+                        "-m",
+                        "pip",
+                        "install",
+                        "--no-input",
+                        "--disable-pip-version-check",
+                        "--quiet",
+                    ),
                     *(["--require-hashes"] if self.params["require_hashes"] else []),
                     *self.params["pip_args"],
                     *("-r", str(requirements)),
                 ],
             ):
                 result = subprocess.run(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, umask=0o022, check=False
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    umask=0o022,
+                    check=False,
                 )
                 if result.returncode:
                     raise Refused(
@@ -189,7 +213,11 @@ class Release:
             module, name = self.params[f"{kind}_module"], self.params[f"{kind}_callable"]
             if module:
                 self.run(
-                    [str(self.python), "-c", f"import importlib; importlib.import_module({module!r}).{name}"],
+                    [
+                        str(self.python),
+                        "-c",
+                        f"import importlib; importlib.import_module({module!r}).{name}",
+                    ],
                     f"django_{kind}_module",
                     module,
                     f"importing {name} from it fails.",
@@ -208,7 +236,7 @@ class Release:
         """Collect the static files as the site's user, then take them from it: nobody may change them."""
         account = pwd.getpwnam(self.site)
         self.static.mkdir()
-        os.chmod(self.static, 0o755)
+        os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
         if not self.params["static_root_variable"]:
             return
         os.chown(self.static, account.pw_uid, account.pw_gid)
@@ -230,7 +258,9 @@ class Release:
         try:
             self.unpack()
             self.virtualenv()
-            subprocess.run([str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False)
+            subprocess.run(
+                [str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False
+            )
             self.prove()
             self.collect()
             if self.params["migrate"]:
@@ -324,8 +354,16 @@ def main() -> None:
     previous = release.previous()
     moves = previous != release.id or not release.ready.exists()
     rewrites = release.write_script(write=False)
-    diff = {"before": f"{release.current} -> {previous}\n", "after": f"{release.current} -> {release.id}\n"}
-    answer = {"changed": moves or rewrites, "previous": previous, "release": release.id, "diff": diff}
+    diff = {
+        "before": f"{release.current} -> {previous}\n",
+        "after": f"{release.current} -> {release.id}\n",
+    }
+    answer = {
+        "changed": moves or rewrites,
+        "previous": previous,
+        "release": release.id,
+        "diff": diff,
+    }
     if module.check_mode or not answer["changed"]:
         module.exit_json(**answer)
     try:

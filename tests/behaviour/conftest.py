@@ -48,4 +48,6 @@ def address(host: Host, deployed: dict[str, Any]) -> str:
 
 def journal(host: Host, unit: str, lines: int = 30) -> str:
     """Return the last lines of a unit's journal, for the message of a failing test."""
-    return host.run("journalctl --no-pager --output=short-iso --lines=%s --unit=%s", str(lines), unit).stdout
+    return host.run(
+        "journalctl --no-pager --output=short-iso --lines=%s --unit=%s", str(lines), unit
+    ).stdout

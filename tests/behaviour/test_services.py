@@ -36,7 +36,9 @@ def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
 
 def test_every_unit_runs_and_is_enabled(host: Host, deployed: dict[str, Any]) -> None:
     for unit in expected_units(deployed):
-        state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit).stdout.split()
+        state = host.run(
+            "systemctl is-active %s; systemctl is-enabled %s", unit, unit
+        ).stdout.split()
         assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
 
 
@@ -47,7 +49,9 @@ def test_no_unit_has_failed(host: Host) -> None:
 
 def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]) -> None:
     for unit in {unit.split("@")[0] + ".socket" for unit in daphne_units(deployed)}:
-        state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit).stdout.split()
+        state = host.run(
+            "systemctl is-active %s; systemctl is-enabled %s", unit, unit
+        ).stdout.split()
         assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
 
 
@@ -110,9 +114,7 @@ def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]
 
 def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> None:
     rows = listening(host)
-    inner = [
-        site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]
-    ]
+    inner = [site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]]
     inner += [deployed["zookeeper"]["client_port"]] if deployed["zookeeper"] else []
     inner += [deployed["kafka"]["port"]] if deployed["kafka"] else []
     for wanted in inner:

@@ -21,7 +21,8 @@ def handshake(path: str, host: str, url: str, seconds: float) -> int:
     """Send one handshake and return the status of the answer; OSError when there is none in time."""
     key = base64.b64encode(os.urandom(16)).decode()
     request = (
-        f"GET {url} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"GET {url} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: switchboard-readiness\r\n\r\n"
     )
     with socket.socket(socket.AF_UNIX) as connection:
@@ -49,7 +50,9 @@ def main() -> int:
     said = "nothing"
     while time.monotonic() < end:
         try:
-            status = handshake(options.socket, options.host, options.url, max(0.1, end - time.monotonic()))
+            status = handshake(
+                options.socket, options.host, options.url, max(0.1, end - time.monotonic())
+            )
         except (OSError, ValueError, IndexError) as error:
             said = str(error)
         else:
@@ -58,7 +61,8 @@ def main() -> int:
             said = f"status {status}"
         time.sleep(0.1)
     print(
-        f"A WebSocket handshake on {options.url} (daphne_health_path) with the host {options.host} (daphne_health_host) "
+        f"A WebSocket handshake on {options.url} (daphne_health_path) with the host {options.host} "
+        "(daphne_health_host) "
         f"got {said}, not 101 or 403, for {options.timeout:g} seconds. "
         "Name a path that the project's routing knows, or mend the project.",
         file=sys.stderr,
