@@ -36,16 +36,20 @@ def image_name(release: str) -> str:
 
 
 def run(
-    command: list[str], *, env: dict[str, str] | None = None, check: bool = True
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    check: bool = True,
+    cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command from the project's root and capture what it prints.
+    """Run a command, from the project's root unless told, and capture what it prints.
 
     Raises:
         ToolError: the command failed and `check` is set; the message ends with the command's last lines.
     """
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=env, text=True, capture_output=True, check=False
+            command, cwd=cwd, env=env, text=True, capture_output=True, check=False
         )
     except FileNotFoundError as error:
         raise ToolError(f"{command[0]} is not installed.") from error
@@ -61,13 +65,15 @@ def log_path(step: str) -> Path:
     return LOGS / f"{step}.log"
 
 
-def run_logged(step: str, command: list[str], *, env: dict[str, str] | None = None) -> int:
-    """Run a command from the root with all it prints appended to the step's log; return its exit status."""
+def run_logged(
+    step: str, command: list[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT
+) -> int:
+    """Run a command with all it prints appended to the step's log; return its exit status."""
     with log_path(step).open("a", encoding="utf-8") as log:
         log.write(f"\n$ {' '.join(command)}\n")
         log.flush()
         return subprocess.run(
-            command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, check=False
+            command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT, check=False
         ).returncode
 
 

@@ -46,7 +46,9 @@ def parse_units(text: str) -> dict[str, str]:
     units = {}
     for block in text.strip().split("\n\n"):
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        fleeting = values.get("Type") in {"oneshot", "dbus"} or values.get("Id", "").startswith(PASSING)
+        fleeting = values.get("Type") in {"oneshot", "dbus"} or values.get("Id", "").startswith(
+            PASSING
+        )
         if values.get("MainPID", "0") != "0" and not fleeting:
             start = values.get("ExecMainStartTimestampMonotonic", "")
             units[values["Id"]] = f"{values['MainPID']} {start}"

@@ -1,0 +1,42 @@
+# Switchboard: the verbs of the control node. `make` alone lists them.
+PYTHON ?=
+INVENTORY ?= inventory/demo
+STEPS ?=
+export PYTHON
+
+tool = python3 -m tools
+active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test lint verify bench-deploy lock clean
+
+help: ## List these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Prepare this machine: .venv, Docker engine, test images (PYTHON=python3.12 picks another Python)
+	@$(tool).setup
+
+demo: ## Start a throw-away server and deploy the demonstration site: http://127.0.0.1:8080/
+	@$(tool).demo up
+
+demo-down: ## Remove that server
+	@$(tool).demo down
+
+test: ## Prove everything, in half an hour (STEPS="lint unit" runs some of it)
+	@$(tool).test $(STEPS)
+
+lint: ## Check style and types alone
+	@$(tool).test lint
+
+verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
+	@$(active) pytest tests/behaviour -m "not disruptive" \
+	  --connection=ansible --hosts=ansible://switchboard --ansible-inventory=$(abspath $(INVENTORY))
+
+bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
+	@$(active) python3 -m tools.bench_deploy
+
+lock: setup ## Resolve requirements/control.in anew for each Python
+	@$(tool).lock
+
+clean: ## Remove what was built here; images, caches and the demo stay
+	@rm -rf build .venv .venv-*

@@ -1,0 +1,295 @@
+"""Run every proof of the project and sum up: the last line is `N passed, N failed`.
+
+Steps run two at a time. Each writes build/logs/<step>.log, and what pytest ran build/junit/<step>.xml. The exit
+status is 0 only if every step ran something and nothing failed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.common import (
+    BUILD,
+    LOGS,
+    ROOT,
+    ToolError,
+    environment,
+    log_path,
+    main_guard,
+    run,
+    run_logged,
+    say,
+    tail,
+)
+from tools.setup import PACKAGES, find_python, install_packages
+
+JUNIT = BUILD / "junit"
+OLD_VENV = ROOT / ".venv-3.11"
+DEMO_VENV = BUILD / "venv-demo"
+SUMMARY = BUILD / "summary.txt"
+
+
+@dataclass
+class Outcome:
+    """What one step counted."""
+
+    step: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+    def check(self, name: str, good: bool) -> None:
+        """Count one check that is not a pytest test."""
+        if good:
+            self.passed += 1
+        else:
+            self.failed += 1
+            self.complaints.append(name)
+
+    def add_junit(self, path: Path) -> None:
+        """Count the tests of one pytest run; a run that wrote nothing or ran nothing counts as one failure."""
+        suites = []
+        if path.exists():
+            suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314 - our own file
+        if not sum(int(suite.get("tests", 0)) for suite in suites):
+            self.check(f"no test ran ({path.name})", False)
+        for suite in suites:
+            bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped = int(suite.get("skipped", 0))
+            # An error of a fixture's end is one more than the tests; nothing passes twice.
+            self.passed += max(0, int(suite.get("tests", 0)) - bad - skipped)
+            self.failed += bad
+            self.skipped += skipped
+            for case in suite.iter("testcase"):
+                if case.find("failure") is not None or case.find("error") is not None:
+                    self.complaints.append(f"{case.get('classname')}::{case.get('name')}")
+
+
+def junit(step: str) -> Path:
+    """Return build/junit/<step>.xml, with its folder made and an older file removed."""
+    JUNIT.mkdir(parents=True, exist_ok=True)
+    path = JUNIT / f"{step}.xml"
+    path.unlink(missing_ok=True)
+    return path
+
+
+def tracked_shell_scripts() -> list[str]:
+    """Return the project's shell scripts: by name, or by their first line."""
+    done = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], check=False)
+    found = []
+    for name in done.stdout.splitlines():
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".j2", ".py", ".yml"}:
+            continue
+        with path.open("rb") as file:
+            first = file.readline(80)
+        if path.suffix == ".sh" or (first.startswith(b"#!") and b"sh" in first.split(b"/")[-1]):
+            found.append(name)
+    return found
+
+
+def lint(outcome: Outcome) -> None:
+    """Style and types; each tool counts one."""
+    checks: dict[str, list[str]] = {
+        "yamllint": ["yamllint", "--strict", "."],
+        "ruff check": ["ruff", "check", "."],
+        "ruff format": ["ruff", "format", "--check", "."],
+        "mypy": ["mypy", "plugins", "tools", "tests"],
+        "shellcheck": ["shellcheck", *tracked_shell_scripts()],
+        "ansible-lint": ["ansible-lint"],
+    }
+    for name, command in checks.items():
+        outcome.check(name, run_logged(outcome.step, command, env=environment()) == 0)
+
+
+def pytest_step(folder: str) -> Callable[[Outcome], None]:
+    """Return a step that runs one folder of tests on the control node."""
+
+    def step(outcome: Outcome) -> None:
+        report = junit(outcome.step)
+        run_logged(outcome.step, ["pytest", folder, f"--junitxml={report}"], env=environment())
+        outcome.add_junit(report)
+
+    return step
+
+
+def demo_tests(outcome: Outcome) -> None:
+    """The demonstration project's own tests, in an environment of its own lock."""
+    lock = ROOT / "demo" / "requirements-dev.txt"
+    stamp = DEMO_VENV / ".lock"
+    uv = str(ROOT / ".venv" / "bin" / "uv")
+    if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
+        shutil.rmtree(DEMO_VENV, ignore_errors=True)
+        run([str(ROOT / ".venv" / "bin" / "python"), "-m", "venv", str(DEMO_VENV)])
+        env = environment(DEMO_VENV)
+        install = ["pip", "install", "-q", "--require-hashes", "-r", str(lock)]
+        if run_logged(outcome.step, [uv, *install], env=env) != 0:
+            run([str(DEMO_VENV / "bin" / "pip"), *install[1:]])
+        stamp.write_bytes(lock.read_bytes())
+    report = junit(outcome.step)
+    command = ["pytest", f"--junitxml={report}"]
+    run_logged(outcome.step, command, env=environment(DEMO_VENV), cwd=ROOT / "demo")
+    outcome.add_junit(report)
+
+
+def scenario(name: str, venv: Path, *, refusals: bool = False) -> Callable[[Outcome], None]:
+    """Return a step that takes one molecule scenario through its whole sequence.
+
+    Args:
+        name: folder of molecule/.
+        venv: whose Ansible drives it.
+        refusals: run tests/refusals against the host before it is removed.
+    """
+
+    def step(outcome: Outcome) -> None:
+        report = junit(outcome.step)
+        env = environment(venv)
+        env |= {"MOLECULE_COMMAND_BORDERS": "0", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        tests = env | {"PYTEST_ADDOPTS": f"--junitxml={report}"}
+        command = ["molecule", "test", "--scenario-name", name, "--destroy=never"]
+        remove = ["molecule", "destroy", "--scenario-name", name]
+        run_logged(outcome.step, remove, env=env)  # what a killed run left
+        try:
+            status = run_logged(outcome.step, command, env=tests)
+            if report.exists():
+                outcome.add_junit(report)
+                outcome.check("molecule test: its sequence", status == 0 or outcome.failed > 0)
+            else:
+                outcome.check(f"molecule test ended with {status} before its tests", False)
+            if refusals and status == 0:
+                refused = junit(f"{outcome.step}-refusals")
+                command = ["pytest", "tests/refusals", f"--junitxml={refused}"]
+                command += ["--connection=ansible", "--hosts=ansible://switchboard"]
+                command += [f"--ansible-inventory={inventory_of(name, env)}"]
+                run_logged(outcome.step, command, env=env)
+                outcome.add_junit(refused)
+        finally:
+            run_logged(outcome.step, remove, env=env)
+
+    return step
+
+
+def inventory_of(name: str, env: dict[str, str]) -> str:
+    """Return the folder of the inventory that molecule wrote for a scenario."""
+    program = (
+        "import sys; from molecule import config; "
+        "c = config.Config(sys.argv[1], args={}); print(c.provisioner.inventory_directory)"
+    )
+    path = str(ROOT / "molecule" / name / "molecule.yml")
+    return run(["python", "-c", program, path], env=env).stdout.strip().splitlines()[-1]
+
+
+def timed(name: str, step: Callable[[Outcome], None]) -> Outcome:
+    """Run one step, say how it went, and turn what it raises into a failure."""
+    outcome = Outcome(name)
+    log_path(name).unlink(missing_ok=True)
+    say(f"{name}: started")
+    start = time.monotonic()
+    try:
+        step(outcome)
+    except ToolError as error:
+        with log_path(name).open("a", encoding="utf-8") as log:
+            log.write(f"{error}\n")
+        outcome.check(str(error).splitlines()[0], False)
+    if not outcome.passed and not outcome.failed:
+        outcome.check("nothing ran", False)
+    skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
+    say(
+        f"{name}: {outcome.passed} passed, {outcome.failed} failed{skipped} "
+        f"in {time.monotonic() - start:.0f} s"
+    )
+    if outcome.failed:
+        print(f"--- {name}: the end of build/logs/{name}.log", flush=True)
+        print(tail(name), flush=True)
+        print(f"--- {name}: failed", *outcome.complaints, sep="\n  ", flush=True)
+    return outcome
+
+
+def set_up() -> Path:
+    """Set up the control node with its two environments; return the one for Debian 12's scenario.
+
+    Where Python 3.11 is missing both scenarios run with the newest.
+    """
+    command = [sys.executable, "-m", "tools.setup"]
+    if subprocess.run([*command, "--tests"], cwd=ROOT, check=False).returncode:
+        raise ToolError("The set-up did not finish; the reason stands above.")
+    env = {key: value for key, value in os.environ.items() if key != "PYTHON"}
+    try:
+        find_python("3.11")
+    except ToolError:
+        say("no Python 3.11 here: every scenario runs with the newest Python")
+        return ROOT / ".venv"
+    old = [*command, "--venv-only", "--python", "3.11", "--venv", OLD_VENV.name]
+    if subprocess.run(old, cwd=ROOT, env=env, check=False).returncode:
+        raise ToolError(
+            "The environment for Python 3.11 could not be made; the reason stands above."
+        )
+    return OLD_VENV
+
+
+def closing_line(passed: int, failed: int) -> None:
+    """Print the sum, and keep it for .ci/run, which must print it last."""
+    text = f"{passed} passed, {failed} failed"
+    SUMMARY.write_text(f"{text}\n", encoding="utf-8")
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Run the steps that the arguments name, or all of them."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    SUMMARY.unlink(missing_ok=True)
+    wanted = sys.argv[1:]
+    only_style = bool(wanted) and set(wanted) <= {"lint", "unit"}
+    if only_style:
+        # Neither an engine nor an image is needed for these.
+        install_packages({name: PACKAGES[name] for name in ("git", "shellcheck")})
+        command = [sys.executable, "-m", "tools.setup", "--venv-only"]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise ToolError("The set-up did not finish; the reason stands above.")
+    new = ROOT / ".venv"
+    old = new if only_style else set_up()
+    steps: dict[str, Callable[[Outcome], None]] = {
+        "unit": pytest_step("tests/unit"),
+        "lint": lint,
+        "default": scenario("default", new, refusals=True),
+        "demo": demo_tests,
+        "debian12": scenario("debian12", old),
+        "seed": scenario("seed", new),
+        "single": scenario("single", new),
+    }
+    unknown = set(wanted) - set(steps)
+    if unknown:
+        raise ToolError(
+            f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps)}."
+        )
+    chosen = {name: step for name, step in steps.items() if not wanted or name in wanted}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        outcomes = list(pool.map(lambda item: timed(*item), chosen.items()))
+
+    print()
+    for outcome in outcomes:
+        print(
+            f"  {outcome.step:10} {outcome.passed:5} passed {outcome.failed:4} failed "
+            f"{outcome.skipped:4} skipped"
+        )
+        for complaint in outcome.complaints:
+            print(f"    failed: {complaint}")
+    passed = sum(outcome.passed for outcome in outcomes)
+    failed = sum(outcome.failed for outcome in outcomes)
+    say("done")
+    closing_line(passed, failed)
+    return 0 if passed and not failed else 1
+
+
+if __name__ == "__main__":
+    main_guard(main)
