@@ -16,16 +16,20 @@ PAGE = 50
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Show the signed-in person's notifications, newest first."""
-    rows = Paginator(Notification.objects.filter(recipient=request.user), PAGE)
+    rows = Notification.objects.filter(recipient=request.user)
+    newest = rows.first()
+    page = Paginator(rows, PAGE).get_page(request.GET.get("page"))
     return render(
-        request, "notifications/index.html", {"page": rows.get_page(request.GET.get("page"))}
+        request,
+        "notifications/index.html",
+        {"page": page, "newest": newest.pk if newest else 0},
     )
 
 
 @login_required
 @require_POST
 def read_all(request: HttpRequest) -> HttpResponse:
-    """Mark all that the page could have shown as read: those up to the given id."""
+    """Mark all as read that the person could have seen: those up to the given id."""
     newest = request.POST.get("newest", "")
     if newest.isascii() and newest.isdigit() and len(newest) < 19:
         Notification.objects.filter(

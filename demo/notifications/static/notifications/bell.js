@@ -50,6 +50,8 @@
     mark.textContent = "(unread)";
     row.append(text, " ", time, " ", mark);
     list.prepend(row);
+    const newest = document.querySelector("[data-notifications-newest]");
+    if (newest) newest.value = String(latest);
     const empty = document.querySelector("[data-notifications-empty]");
     if (empty) empty.remove();
   }
