@@ -1,4 +1,7 @@
-"""Paths, commands and messages that the tools share. Standard library only: it runs before `.venv` exists."""
+"""Paths, commands and messages that the tools share.
+
+Standard library only: it runs before `.venv` exists.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _print_lock = threading.Lock()
 
 
 class ToolError(Exception):
-    """Something that the reader can mend: the message says what is wrong and the command that mends it."""
+    """Something the reader can mend: the message says what is wrong and what mends it."""
 
 
 def say(text: str) -> None:
@@ -45,7 +48,7 @@ def run(
     """Run a command, from the project's root unless told, and capture what it prints.
 
     Raises:
-        ToolError: the command failed and `check` is set; the message ends with the command's last lines.
+        ToolError: the command failed and `check` is set; the message ends with its last lines.
     """
     try:
         done = subprocess.run(
@@ -86,7 +89,7 @@ def tail(step: str, lines: int = 60) -> str:
 
 
 def environment(venv: Path | None = None) -> dict[str, str]:
-    """Return the environment as `source <venv>/bin/activate` would leave it, with Ansible's configuration named.
+    """Return the environment as `source <venv>/bin/activate` leaves it, with ansible.cfg named.
 
     molecule finds ansible through PATH, so a venv must be active and not only called by its path.
     """
@@ -103,7 +106,7 @@ def environment(venv: Path | None = None) -> dict[str, str]:
 
 
 def as_root(command: list[str]) -> list[str] | None:
-    """Return the command as root would run it, or None where neither root nor `sudo -n` is at hand."""
+    """Return the command as root runs it, or None where neither root nor `sudo -n` is at hand."""
     if os.geteuid() == 0:
         return command
     if shutil.which("sudo") and run(["sudo", "-n", "true"], check=False).returncode == 0:

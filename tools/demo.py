@@ -32,8 +32,8 @@ def refuse_taken_port() -> None:
             probe.bind((ADDRESS, PORT))
         except OSError as error:
             raise ToolError(
-                f"Port {PORT} of {ADDRESS} is taken ({error.strerror}): the demonstration site answers there. "
-                f"See who has it with: ss -ltnp 'sport = :{PORT}'"
+                f"Port {PORT} of {ADDRESS} is taken ({error.strerror}): the demonstration "
+                f"site answers there. See who has it with: ss -ltnp 'sport = :{PORT}'"
             ) from error
 
 
@@ -123,8 +123,8 @@ def up() -> None:
     for name, password in sign_ins():
         print(f"  {name:8} {password}")
     print(
-        "\nUse two browsers (or a private window) and two people: who shares a graph with a group makes "
-        "the bell of the others count up.\n`make demo-down` removes the server."
+        "\nUse two browsers (or a private window) and two people: who shares a graph with a "
+        "group makes the bell of the others count up.\n`make demo-down` removes the server."
     )
 
 

@@ -1,6 +1,7 @@
 """Prepare the control node: virtual environment, Debian packages, Docker engine, test images.
 
-Safe to repeat: each step looks first and does only what is missing. Nothing to do takes under two seconds.
+Safe to repeat: each step looks first and does only what is missing. Nothing to do takes under two
+seconds.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ PACKAGES = {
 # Wanted by the tests alone; what needs it says so when it is missing.
 TEST_PACKAGES = {"chromium": "chromium"}
 
-# What a test host has before the roles come: what a Debian server has, and no more. python3-apt is there
-# because apt-listchanges, of Debian's standard task, needs it; Ansible's check mode cannot do without.
+# What a test host has before the roles come: what a Debian server has, and no more. python3-apt is
+# there because apt-listchanges, of Debian's standard task, needs it; Ansible's check mode cannot do
+# without.
 HOST_PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -61,7 +63,7 @@ HOST_PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
-# Run once in the new system's root. sshd is for the scenario that asks for it, with keys of its own.
+# Run once in the new system's root. sshd is for the scenario that asks for it, with its own keys.
 HOST_HOOK = (
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/docker-clean; '
     'chroot "$1" systemctl disable --quiet ssh.service ssh.socket || true'
@@ -73,7 +75,7 @@ RECIPE_LABEL = "switchboard.recipe"
 
 
 def python_version(interpreter: str) -> str | None:
-    """Return the interpreter's "3.x", or None where it does not run or cannot make a virtual environment."""
+    """Return the interpreter's "3.x", or None where it does not run or has no venv module."""
     program = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run(
@@ -93,7 +95,7 @@ def find_python(wanted: str | None) -> tuple[str, str]:
     Raises:
         ToolError: no such interpreter, or one without a lock.
     """
-    versions = PYTHONS
+    versions: tuple[str, ...] = PYTHONS
     if wanted:
         if wanted not in PYTHONS:
             version = python_version(wanted)
@@ -288,7 +290,8 @@ def start_engine() -> None:
     raise ToolError(
         "The Docker engine did not become ready within 60 s.\n"
         + "\n".join(tail)
-        + "\nStart it yourself and run `make setup` again: sudo systemctl start docker, or sudo dockerd"
+        + "\nStart it yourself and run `make setup` again: "
+        "sudo systemctl start docker, or sudo dockerd"
     )
 
 
@@ -296,7 +299,7 @@ def start_engine() -> None:
 
 
 def recipe(release: str) -> str:
-    """Return the digest of all that an image is made from; an image with another one is made anew."""
+    """Return the digest of what an image is made from; one with another digest is made anew."""
     words = (IMAGES[release], *HOST_PACKAGES, HOST_HOOK)
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
@@ -416,8 +419,8 @@ def make_image(release: str) -> None:
             reasons.append(f"{name}: {error}")
     raise ToolError(
         f"The image of Debian {release} could not be made.\n" + "\n".join(reasons) + "\n"
-        "One of the two must work: Debian's package mirror (as root, or with the package uidmap), or a "
-        f"registry. Try: docker pull debian:{release}"
+        "One of the two must work: Debian's package mirror (as root, or with the package uidmap), "
+        f"or a registry. Try: docker pull debian:{release}"
     )
 
 

@@ -1,7 +1,7 @@
 """Run every proof of the project and sum up: the last line is `N passed, N failed`.
 
-Steps run two at a time. Each writes build/logs/<step>.log, and what pytest ran build/junit/<step>.xml. The exit
-status is 0 only if every step ran something and nothing failed.
+Steps run two at a time. Each writes build/logs/<step>.log, and what pytest ran
+build/junit/<step>.xml. The exit status is 0 only if every step ran something and nothing failed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Outcome:
             self.complaints.append(name)
 
     def add_junit(self, path: Path) -> None:
-        """Count the tests of one pytest run; a run that wrote nothing or ran nothing counts as one failure."""
+        """Count the tests of one pytest run; one that ran nothing counts as one failure."""
         suites = []
         if path.exists():
             suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314 - our own file
@@ -231,9 +231,7 @@ def set_up() -> Path:
         return ROOT / ".venv"
     old = [*command, "--venv-only", "--python", "3.11", "--venv", OLD_VENV.name]
     if subprocess.run(old, cwd=ROOT, env=env, check=False).returncode:
-        raise ToolError(
-            "The environment for Python 3.11 could not be made; the reason stands above."
-        )
+        raise ToolError("Python 3.11's environment could not be made; the reason stands above.")
     return OLD_VENV
 
 

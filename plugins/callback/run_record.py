@@ -1,15 +1,15 @@
 """Keep a record of each playbook run, so that tests can compare what runs foretold and did.
 
-Enabled by the test scenarios alone (`ANSIBLE_CALLBACKS_ENABLED=run_record`). Each run adds one numbered JSON
-file to the folder that SWITCHBOARD_RUN_RECORDS names:
+Enabled by the test scenarios alone (`ANSIBLE_CALLBACKS_ENABLED=run_record`). Each run adds one
+numbered JSON file to the folder that SWITCHBOARD_RUN_RECORDS names:
 
     {"playbook": "converge.yml", "check": false,
      "tasks": [{"host": …, "task": …, "path": "roles/kafka/tasks/install.yml:12",
                 "changed": …, "failed": …, "unknown": …}, …],
      "processes": [{<host>: {<unit>: "<pid> <start, µs since boot>"}}, …]}
 
-`unknown` marks a task that check mode could not try ("would have run"). `processes` holds what the tasks
-tagged `record_processes` saw, in the order of the run.
+`unknown` marks a task that check mode could not try ("would have run"). `processes` holds what the
+tasks tagged `record_processes` saw, in the order of the run.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def parse_units(text: str) -> dict[str, str]:
     """Read `systemctl show` for several units: blocks of Key=value, parted by empty lines.
 
     Returns:
-        Unit name to "<main pid> <start>". Units without a main process are left out, and those that come and
-        go by themselves: jobs, services that the bus starts on demand, what a sign-in brings.
+        Unit name to "<main pid> <start>". Units without a main process are left out, and
+        those that come and go by themselves: jobs, services that the bus starts on demand, what a
+        sign-in brings.
     """
     units = {}
     for block in text.strip().split("\n\n"):
@@ -77,7 +78,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
         self.playbook = Path(playbook._file_name).name
 
     def _add(self, result: Any, *, failed: bool = False) -> None:
-        # ansible-core 2.19 and newer name these without the underscore, and warn about the old names.
+        # ansible-core 2.19 and newer name these without the underscore and warn about the old.
         task = getattr(result, "task", None) or result._task
         host = (getattr(result, "host", None) or result._host).get_name()
         values = getattr(result, "result", None)

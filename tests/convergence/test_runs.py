@@ -1,7 +1,7 @@
 """What the runs of a scenario foretold and did: no surprise, no second change, no needless restart.
 
-The records are written by plugins/callback/run_record.py while `molecule test` goes through its sequence:
-check on the fresh host, converge, converge again, check on the converged host.
+The records are written by plugins/callback/run_record.py while `molecule test` goes through its
+sequence: check on the fresh host, converge, converge again, check on the converged host.
 """
 
 from __future__ import annotations
