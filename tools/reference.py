@@ -105,9 +105,7 @@ def section(folder: Path, role: str) -> str:
         if option.get("required") and name not in defaults:
             default = "**required**"
         site = " *site*" if name.removeprefix(f"{role}_") in per_site else ""
-        lines.append(
-            f"| `{name}`{site} | {kind(option)} | {default} | {cell(described(option))} |"
-        )
+        lines.append(f"| `{name}`{site} | {kind(option)} | {default} | {cell(described(option))} |")
     return "\n".join(lines)
 
 
