@@ -21,7 +21,11 @@ def read(folder: str | Path) -> dict[str, str]:
     with its value between double quotes, which is what the django role writes.
     """
     values: dict[str, str] = {}
-    for path in sorted(Path(folder).glob("*.env")):
+    for path in sorted(
+        Path(folder).iterdir()
+    ):  # which raises PermissionError where glob would be silent
+        if path.suffix != ".env":
+            continue
         for line in path.read_text(encoding="utf-8").splitlines():
             name, separator, value = line.partition("=")
             if separator and not line.startswith("#"):

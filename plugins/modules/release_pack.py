@@ -34,7 +34,7 @@ options:
     required: true
   version: {description: 'For git, the branch, tag or commit.', type: str, default: HEAD}
   cache: {description: The directory the pack is written to., type: path, required: true}
-  exclude: {description: Shell patterns of names that are left out of a directory., type: list, elements: str, default: []}
+  exclude: {description: Shell patterns of names to leave out., type: list, elements: str, default: []}
   project_dir: {description: The folder of manage.py below the source's root., type: str, default: .}
   requirements:
     description: The locked requirements, relative to project_dir.
