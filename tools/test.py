@@ -35,6 +35,8 @@ from tools.setup import PACKAGES, find_python, install_packages
 JUNIT = BUILD / "junit"
 OLD_VENV = ROOT / ".venv-3.11"
 DEMO_VENV = BUILD / "venv-demo"
+# Logs are read as text.
+PLAIN = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
 SUMMARY = BUILD / "summary.txt"
 
 
@@ -106,10 +108,11 @@ def lint(outcome: Outcome) -> None:
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy", "plugins", "tools", "tests"],
         "shellcheck": ["shellcheck", *tracked_shell_scripts()],
-        "ansible-lint": ["ansible-lint"],
+        "ansible-lint": ["ansible-lint", "--nocolor", "--quiet"],
     }
+    env = environment() | PLAIN
     for name, command in checks.items():
-        outcome.check(name, run_logged(outcome.step, command, env=environment()) == 0)
+        outcome.check(name, run_logged(outcome.step, command, env=env) == 0)
 
 
 def pytest_step(folder: str) -> Callable[[Outcome], None]:
@@ -153,8 +156,7 @@ def scenario(name: str, venv: Path, *, refusals: bool = False) -> Callable[[Outc
 
     def step(outcome: Outcome) -> None:
         report = junit(outcome.step)
-        env = environment(venv)
-        env |= {"MOLECULE_COMMAND_BORDERS": "0", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        env = environment(venv) | PLAIN | {"MOLECULE_COMMAND_BORDERS": "0"}
         tests = env | {"PYTEST_ADDOPTS": f"--junitxml={report}"}
         command = ["molecule", "test", "--scenario-name", name, "--destroy=never"]
         remove = ["molecule", "destroy", "--scenario-name", name]
