@@ -108,7 +108,7 @@ def lint(outcome: Outcome) -> None:
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy", "plugins", "tools", "tests"],
         "shellcheck": ["shellcheck", *tracked_shell_scripts()],
-        "ansible-lint": ["ansible-lint", "--nocolor", "--quiet"],
+        "ansible-lint": ["ansible-lint", "--nocolor", "-q"],
     }
     env = environment() | PLAIN
     for name, command in checks.items():
