@@ -242,7 +242,8 @@ def start_engine() -> None:
             "Start it, or unset DOCKER_HOST."
         )
     refused = run(["docker", "info"], check=False)
-    if os.geteuid() != 0 and "permission denied" in refused.stderr.lower():
+    said = (refused.stdout + refused.stderr).lower()
+    if os.geteuid() != 0 and "permission denied" in said:
         raise ToolError(
             "The Docker engine runs, but this user may not use it.\n"
             'Mend it with: sudo usermod -aG docker "$USER"   (then sign in again)'
