@@ -46,7 +46,8 @@ def parse(answer: bytes, correlation: int) -> tuple[int, int]:
 
     def skip_text() -> None:
         nonlocal position
-        position += max(0, take(">h"))
+        length = take(">h")
+        position += max(0, length)
 
     if take(">i") != correlation:
         raise ValueError("an answer to another request")
