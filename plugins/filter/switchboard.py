@@ -109,35 +109,76 @@ def site_settings(
     return merged
 
 
+def _fits(character: str) -> bool:
+    """Tell whether systemd takes a character in an environment file (its env-util.c and utf8.c)."""
+    code = ord(character)
+    control = code < 32 or code == 127
+    surrogate = 0xD800 <= code <= 0xDFFF
+    noncharacter = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
+    return not (control or surrogate or noncharacter)
+
+
+def _environment_fault(label: str, name: Any, value: Any) -> dict[str, str] | None:
+    """Return what an environment file can't carry as a rule that does not hold, or None.
+
+    The value, which may be a secret, is never told; only what kind of thing it is.
+    """
+    if not isinstance(name, str) or not ENVIRONMENT_NAME.match(name):
+        return {
+            "variable": label,
+            "value": f"a mapping with the name {name!r}",
+            "why": "that is no name of an environment variable.",
+            "mend": "Use letters, digits and underscores, and no digit first.",
+        }
+    rule = {"variable": f"{label}.{name}"}
+    if value is None or isinstance(value, (Mapping, list)):
+        rule["value"] = {type(None): "null", list: "a list"}.get(type(value), "a mapping")
+        rule["why"] = "an environment variable holds text."
+        return {**rule, "mend": "Write it as one string."}
+    if not all(_fits(character) for character in str(value)):
+        rule["value"] = "a text with a line break or another control character"
+        rule["why"] = "an environment file can't carry it."
+        return {**rule, "mend": "Put it into a file and name its path here."}
+    return None
+
+
 def environment_file(values: Mapping[str, Any], label: str = "django_environment") -> str:
     r"""Render ``values`` as the body of a systemd EnvironmentFile, sorted by name.
 
     Each value is put between double quotes with ``\`` and ``"`` escaped, which systemd.exec(5) and
-    Python's shlex read alike. Raises ``AnsibleFilterError`` for a name that no shell would take, and
-    for a value with a line break, naming the variable but not the value, which may be a secret.
+    Python's shlex read alike; true and false become 1 and 0. Raises ``AnsibleFilterError`` for a name
+    that no shell would take, and for a value with a line break, naming the variable but not the
+    value, which may be a secret.
     """
     lines = []
-    for name in sorted(values):
-        if not ENVIRONMENT_NAME.match(name):
-            raise AnsibleFilterError(
-                f"{label} has the name {name!r}: it is no name of an environment variable. "
-                "Use letters, digits and underscores, and no digit first."
-            )
+    for name in sorted(values, key=str):
         value = values[name]
-        if value is None or isinstance(value, (dict, list)):
+        fault = _environment_fault(label, name, value)
+        if fault:
             raise AnsibleFilterError(
-                f"{label}.{name} is {type(value).__name__}: an environment variable holds text. "
-                "Write it as one string."
+                f"{fault['variable']} is {fault['value']}: {fault['why']} {fault['mend']}"
             )
         text = str(int(value)) if isinstance(value, bool) else str(value)
-        if any(ord(character) < 32 for character in text):
-            raise AnsibleFilterError(
-                f"{label}.{name} holds a line break or another control character: "
-                "an environment file can't carry it. Put it into a file and name its path here."
-            )
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'{name}="{escaped}"')
     return "".join(f"{line}\n" for line in lines)
+
+
+def environment_rules(
+    sites: Sequence[Mapping[str, Any]], role: str, *keys: str
+) -> list[dict[str, str]]:
+    """Return what no environment file can carry, of the mappings ``keys`` of each site.
+
+    Each is a rule that does not hold, with ``variable``, ``value`` (only what kind of thing it is),
+    ``why`` and ``mend``.
+    """
+    faults = (
+        (site["name"], _environment_fault(f"{role}_{key}", name, value))
+        for site in sites
+        for key in keys
+        for name, value in site[key].items()
+    )
+    return [{**fault, "mend": f"{fault['mend']} (site {site})"} for site, fault in faults if fault]
 
 
 class FilterModule:
@@ -145,4 +186,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"site_settings": site_settings, "environment_file": environment_file}
+        return {
+            "site_settings": site_settings,
+            "environment_file": environment_file,
+            "environment_rules": environment_rules,
+        }
