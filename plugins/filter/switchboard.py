@@ -12,10 +12,21 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-SITE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
-ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+SITE_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How a type of an argument specification is called in an error, and what it looks like.
+TYPES = {
+    "bool": ("neither true nor false", "Write true or false."),
+    "dict": ("no mapping", "Write `key: value` lines below it."),
+    "float": ("no number", "Write a number."),
+    "int": ("no whole number", "Write a whole number."),
+    "list": ("no list", "Write one `- item` a line below it."),
+    "path": ("no path", "Write a path."),
+    "str": ("no text", "Write a text."),
+}
 
 
 @cache
@@ -24,6 +35,19 @@ def _role_options(role: str) -> dict[str, Any]:
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     options: dict[str, Any] = yaml.safe_load(text)["argument_specs"]["main"]["options"]
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy in plain containers.
+
+    Ansible's own are lazy; the validator's deep copy of one would copy the templar with it, after which no
+    filter loads any more.
+    """
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _name_site(value: Any, name: str) -> Any:
@@ -35,6 +59,22 @@ def _name_site(value: Any, name: str) -> Any:
     return value
 
 
+def _typed(role: str, key: str, value: Any, site: str) -> Any:
+    """Return a value in the type that the role's specification states; raise AnsibleFilterError if it is none."""
+    # "required" is judged by the role's own rules, which see the merged value
+    option = {k: v for k, v in _role_options(role)[f"{role}_{key}"].items() if k != "required"}
+    result = ArgumentSpecValidator({key: option}).validate({key: value})
+    if not result.error_messages:
+        return result.validated_parameters[key]
+    shown = "hidden" if option.get("no_log") else repr(value)
+    why, mend = TYPES[option["type"]]
+    if any(isinstance(error, ArgumentValueError) for error in result.errors):
+        why, mend = "none of its choices", f"Use one of {', '.join(option['choices'])}."
+    elif any(not isinstance(error, ArgumentTypeError) for error in result.errors):
+        why = f"not what it should be ({'; '.join(result.error_messages)})"
+    raise AnsibleFilterError(f"{role}_{key} is {shown}: it is {why}. {mend} (site {site})")
+
+
 def site_settings(
     sites: Sequence[Mapping[str, Any]],
     role: str,
@@ -44,10 +84,10 @@ def site_settings(
     """Give each site of ``sites`` the value of every per-site setting.
 
     ``defaults`` maps a key (a role's variable without the role's prefix) to the value that holds for
-    every site which does not name that key itself; ``{site}`` in it stands for the site's name. What a
-    site names is checked against the type
-    and the choices that ``roles/<role>/meta/argument_specs.yml`` states for that variable. The keys in
-    ``without`` are checked too, then left out of the result: what is secret stays out of loops.
+    every site which does not name that key itself; ``{site}`` in it stands for the site's name. Each
+    value gets the type and is one of the choices that ``roles/<role>/meta/argument_specs.yml`` states
+    for that variable. The keys in ``without`` are checked too, then left out of the result: what is
+    secret stays out of loops.
 
     Raises ``AnsibleFilterError`` naming the site, the key, the value and the mend.
     """
@@ -66,7 +106,7 @@ def site_settings(
                 f"{where} is {site!r}: it must be a mapping with a name. Write `- name: lab`."
             )
         name = str(site.get("name", ""))
-        if not SITE_NAME.match(name):
+        if not SITE_NAME.fullmatch(name):
             raise AnsibleFilterError(
                 f"{where}.name is {name!r}: a site's name is also a user and a unit. "
                 "Use a letter, then up to 30 lower-case letters, digits and hyphens."
@@ -76,7 +116,6 @@ def site_settings(
                 f"{where}.name is {name!r}: another site has that name. Give each its own."
             )
         names.add(name)
-        spec = {key: options[f"{role}_{key}"] for key in defaults if f"{role}_{key}" in options}
         overrides: dict[str, Any] = {}
         for key, value in site.items():
             if key == "name":
@@ -88,23 +127,17 @@ def site_settings(
                     if close
                     else f"Known keys: {', '.join(sorted(defaults))}."
                 )
+                secret = any(options.get(f"{role}_{meant}", {}).get("no_log") for meant in close)
                 raise AnsibleFilterError(
-                    f"{where}.{key} is {value!r}: {role} has no such setting. {mend}"
+                    f"{where}.{key} is {'hidden' if secret else repr(value)}: "
+                    f"{role} has no such setting. {mend}"
                 )
             overrides[key] = value
         filled = {key: _name_site(value, name) for key, value in defaults.items()}
-        values = {**filled, **overrides}
-        # "required" is judged by the role's own rules, which see the merged value
-        typed = {key: {k: v for k, v in spec[key].items() if k != "required"} for key in spec}
-        result = ArgumentSpecValidator(typed).validate(
-            {k: v for k, v in values.items() if k in typed}
-        )
-        if result.error_messages:
-            raise AnsibleFilterError(
-                f"{where} ({name}): {'; '.join(result.error_messages)}. "
-                f"The types stand in roles/{role}/meta/argument_specs.yml."
-            )
-        whole = {"name": name, **values, **result.validated_parameters}
+        whole = {"name": name, **filled, **overrides}
+        for key, value in whole.items():
+            if f"{role}_{key}" in options:
+                whole[key] = _typed(role, key, value, name)
         merged.append({key: value for key, value in whole.items() if key not in without})
     return merged
 
@@ -123,7 +156,7 @@ def _environment_fault(label: str, name: Any, value: Any) -> dict[str, str] | No
 
     The value, which may be a secret, is never told; only what kind of thing it is.
     """
-    if not isinstance(name, str) or not ENVIRONMENT_NAME.match(name):
+    if not isinstance(name, str) or not ENVIRONMENT_NAME.fullmatch(name):
         return {
             "variable": label,
             "value": f"a mapping with the name {name!r}",
