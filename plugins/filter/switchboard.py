@@ -63,7 +63,7 @@ def _typed(role: str, key: str, value: Any, site: str) -> Any:
     """Return a value in the type that the role's specification states; raise AnsibleFilterError if it is none."""
     # "required" is judged by the role's own rules, which see the merged value
     option = {k: v for k, v in _role_options(role)[f"{role}_{key}"].items() if k != "required"}
-    result = ArgumentSpecValidator({key: option}).validate({key: value})
+    result = ArgumentSpecValidator({key: option}).validate({key: _plain(value)})
     if not result.error_messages:
         return result.validated_parameters[key]
     shown = "hidden" if option.get("no_log") else repr(value)
