@@ -132,8 +132,8 @@ def site_settings(
                     f"{where}.{key} is {'hidden' if secret else repr(value)}: "
                     f"{role} has no such setting. {mend}"
                 )
-            overrides[key] = value
-        filled = {key: _name_site(value, name) for key, value in defaults.items()}
+            overrides[key] = _plain(value)
+        filled = {key: _name_site(_plain(value), name) for key, value in defaults.items()}
         whole = {"name": name, **filled, **overrides}
         for key, value in whole.items():
             if f"{role}_{key}" in options:
