@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-MODULE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")
-CALLABLE = re.compile(r"^[A-Za-z_]\w*$")
-PATH = re.compile(r"^/[A-Za-z0-9._~/%?=&+,;:@!$'()*-]*$")
-WORD = re.compile(r"^[A-Za-z0-9.:\[\]-]+$")
-FOLDER = re.compile(r"^/[A-Za-z0-9._~/@+-]*$")
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+CALLABLE = re.compile(r"[A-Za-z_]\w*")
+PATH = re.compile(r"/[A-Za-z0-9._~/%?=&+,;:@!$'()*-]*")
+WORD = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+FOLDER = re.compile(r"/[A-Za-z0-9._~/@+-]*")
 
 
 def daphne_units(sites: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
@@ -62,28 +62,28 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             "a site with WebSockets needs a process.",
             "Use 1 or more, or leave daphne_asgi_module empty.",
         )
-    if not MODULE.match(site["asgi_module"]):
+    if not MODULE.fullmatch(site["asgi_module"]):
         yield (
             "asgi_module",
             "it is no name of a module.",
             "Name it as Python imports it, with dots and without .py.",
         )
-    if not CALLABLE.match(site["asgi_callable"]):
+    if not CALLABLE.fullmatch(site["asgi_callable"]):
         yield (
             "asgi_callable",
             "it is no name in a module.",
             "Name the application, which is mostly called application.",
         )
-    if not PATH.match(site["health_path"]):
+    if not PATH.fullmatch(site["health_path"]):
         yield (
             "health_path",
             "that is no path of a URL.",
             "Begin it with a slash, and encode what is no plain letter.",
         )
-    if not WORD.match(site["health_host"]):
+    if not WORD.fullmatch(site["health_host"]):
         yield "health_host", "it is no host name.", "Write the name that visitors type."
     for key in ("project_path", "virtualenv"):
-        if not FOLDER.match(site[key]):
+        if not FOLDER.fullmatch(site[key]):
             yield key, "it is no absolute path of plain characters.", "Write the whole path."
     for key, why, mend in (
         ("backlog", "a socket without a queue takes no connection.", "1024 is the default."),

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 DEBIAN_PYTHON = "/usr/bin/python3"
-MODULE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")
-CALLABLE = re.compile(r"^[A-Za-z_]\w*$")
-UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)$")
-VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+CALLABLE = re.compile(r"[A-Za-z_]\w*")
+UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # variable without its prefix, value, why, mend
 Broken = tuple[str, Any, str, str]
@@ -79,7 +79,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
         if not site[key]:
             yield key, "", "a site needs one.", f"Name it as Python imports it, such as {example}."
     for key in ("settings_module", "wsgi_module", "asgi_module"):
-        if site[key] and not MODULE.match(site[key]):
+        if site[key] and not MODULE.fullmatch(site[key]):
             yield (
                 key,
                 site[key],
@@ -87,7 +87,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "Name it as Python imports it, with dots and without .py.",
             )
     for key in ("wsgi_callable", "asgi_callable"):
-        if not CALLABLE.match(site[key]):
+        if not CALLABLE.fullmatch(site[key]):
             yield (
                 key,
                 site[key],
@@ -104,7 +104,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "Write a path relative to the project's root.",
             )
     for key in ("secret_key_variable", "static_root_variable"):
-        if not VARIABLE.match(site[key]) and (site[key] or key == "secret_key_variable"):
+        if not VARIABLE.fullmatch(site[key]) and (site[key] or key == "secret_key_variable"):
             yield (
                 key,
                 site[key],
@@ -119,7 +119,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "Keep 1 or more; with 2 or more there is one to go back to.",
         )
     for unit in site["restart_units"]:
-        if not UNIT.match(unit):
+        if not UNIT.fullmatch(unit):
             yield (
                 "restart_units",
                 unit,
@@ -139,7 +139,7 @@ def _broken_source(site: Mapping[str, Any]) -> Iterator[Broken]:
         yield key, "", f"source {site['source']} needs it.", mend
     if site["source"] == "git" and (not site["version"] or site["version"].startswith("-")):
         yield "version", site["version"], "it is no branch, tag or commit.", "Name one, or HEAD."
-    if site["source"] == "archive" and not re.match("^[0-9a-f]{64}$", site["archive_sha256"]):
+    if site["source"] == "archive" and not re.fullmatch("[0-9a-f]{64}", site["archive_sha256"]):
         yield (
             "archive_sha256",
             site["archive_sha256"],
