@@ -8,7 +8,8 @@ from typing import Any
 
 MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 CALLABLE = re.compile(r"[A-Za-z_]\w*")
-PATH = re.compile(r"/[A-Za-z0-9._~/%?=&+,;:@!$'()*-]*")
+# what a systemd unit takes as it stands: no %, no $, no quote
+PATH = re.compile(r"/[A-Za-z0-9._~/?=&+,:@-]*")
 WORD = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 FOLDER = re.compile(r"/[A-Za-z0-9._~/@+-]*")
 
@@ -77,8 +78,8 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if not PATH.fullmatch(site["health_path"]):
         yield (
             "health_path",
-            "that is no path of a URL.",
-            "Begin it with a slash, and encode what is no plain letter.",
+            "that is no path of plain characters.",
+            "Begin it with a slash, and use letters, digits and ._~/?=&+,:@- after it.",
         )
     if not WORD.fullmatch(site["health_host"]):
         yield "health_host", "it is no host name.", "Write the name that visitors type."

@@ -227,6 +227,8 @@ class Release:
         os.chmod(self.path, 0o755)  # noqa: S103 - Apache passes through to static and wsgi.py
         group = grp.getgrnam(self.site).gr_gid
         with tarfile.open(self.params["archive"]) as archive:
+            if hasattr(tarfile, "data_filter"):  # Debian 12's Python may lack it
+                archive.extraction_filter = tarfile.data_filter
             archive.extractall(self.path / "app")  # noqa: S202 - made by release_pack: plain files, relative names
         for folder, folders, names in os.walk(self.path / "app"):
             for name in [".", *folders, *names]:

@@ -184,7 +184,7 @@ def test_the_module_itself_refuses_a_real_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         wanted = [entry(listener.getsockname()[1])]
         done = subprocess.run(
-            [sys.executable, port_check.__file__],
+            [sys.executable, str(port_check.__file__)],
             input=f'{{"ANSIBLE_MODULE_ARGS": {{"ports": {wanted}}}}}'.replace("'", '"'),
             capture_output=True,
             text=True,

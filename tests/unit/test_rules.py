@@ -173,6 +173,7 @@ def test_django_refuses(settings: dict[str, Any], begin: str, mend: str) -> None
         ("asgi_callable", "a b"),
         ("health_path", "ws/"),
         ("health_path", "/ws/ --verbosity"),
+        ("health_path", "/ws/%2F"),
         ("health_host", "lab.test --help"),
         ("project_path", "srv/lab"),
         ("virtualenv", "/srv/my lab"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ NASTY = [
 ]
 
 
-def back(folder: Path, values: dict[str, object]) -> dict[str, str]:
+def back(folder: Path, values: Mapping[str, object]) -> dict[str, str]:
     (folder / "settings.env").write_text(environment_file(values), encoding="utf-8")
     return site_environment.read(folder)
 
