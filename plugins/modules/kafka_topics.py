@@ -154,8 +154,8 @@ def plan(
         if topic["partitions"] < there["partitions"]:
             raise Refused(
                 f"kafka_topics is a list with {name} of {topic['partitions']} partitions: it has "
-                f"{there['partitions']}, and Kafka cannot take partitions away. Declare {there['partitions']}, or a new "
-                "topic under another name."
+                f"{there['partitions']}, and Kafka cannot take partitions away. Declare {there['partitions']}, or "
+                "a new topic under another name."
             )
         if topic["replication_factor"] not in (None, there["replication_factor"]):
             raise Refused(
@@ -178,7 +178,7 @@ def plan(
 
 
 def states(
-    declared: list[dict], found: dict[str, Topic], changes: dict[str, list]
+    declared: list[Topic], found: dict[str, Topic], changes: dict[str, list[Any]]
 ) -> tuple[dict[str, Topic], dict[str, Topic]]:
     """Return the declared topics before and after the changes, for a diff: only what is declared is shown."""
     before: dict[str, Topic] = {}
@@ -378,6 +378,7 @@ def main() -> None:
                 module.fail_json(
                     msg=missing_required_lib("confluent_kafka (Debian: python3-confluent-kafka)")
                 )
+            assert cluster is not None  # fail_json above does not return
             found = cluster.find(
                 [topic["name"] for topic in declared],
                 [
