@@ -147,6 +147,7 @@ def test_each_refusal_says_what_to_do() -> None:
     ("key", "value"),
     [
         ("server_name", ""),
+        ("server_name", "lab.example.org\n"),
         ("server_name", "http://lab.example.org"),
         ("server_name", "lab.example.org:8080"),
         ("server_aliases", ["two words"]),
@@ -154,6 +155,7 @@ def test_each_refusal_says_what_to_do() -> None:
         ("websocket_paths", ["ws/"]),
         ("websocket_paths", ["/ws"]),
         ("websocket_paths", ["/w s/"]),
+        ("websocket_paths", ["/ws/\n"]),
         ("websocket_paths", ["/ws(/"]),
         ("websocket_paths", ["/static/"]),
         ("websocket_paths", ["/static/live/"]),
