@@ -233,7 +233,7 @@ def real_client(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome
         for field in ("address", "host", "scheme")
         if getattr(told, field) != getattr(truth, field)
     ]
-    seen = ", ".join(wrong).replace(site.settings["websocket_backend"], "<backend>")
+    seen = ", ".join(wrong).replace(site.settings["websocket_backend"], "{backend}")
     yield Outcome.of(response, seen or "real")
     if not site.is_seed:
         assert django == daphne == truth
@@ -373,8 +373,6 @@ def try_handshake(site: Site, timeout: float) -> Outcome:
 
 def daphne_down(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
     unit = f"daphne-{site.name}@1.service"
-    # Apache itself remembers a failed backend for a minute; each event is to be seen by itself
-    forget = "systemctl restart apache2" if site.is_seed else "true"
     patience = site.settings["websocket_timeout"] + 5
 
     def pages_are_fine() -> None:
@@ -385,7 +383,6 @@ def daphne_down(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome
     with daphne_stopped(host, site):
         yield try_handshake(site, patience)
         pages_are_fine()
-    host.check_output(forget)
 
     host.check_output("systemctl stop %s", unit)
     outcome = try_handshake(site, patience)
@@ -401,7 +398,6 @@ def daphne_down(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome
         pages_are_fine()
     finally:
         host.check_output("systemctl kill --signal=CONT %s", unit)
-    host.check_output(forget)
 
     module = f"/srv/{site.name}/current/app/beacon/sockets.py"
     host.check_output("mv %s %s.broken", module, module)
