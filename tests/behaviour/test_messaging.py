@@ -199,9 +199,10 @@ def test_it_listens_where_it_should_and_nowhere_else(
 ) -> None:
     unit, user = service
     pid = main_pid(host, unit)
-    # as the service's user: in a container not even root may look at the files of another user's process
+    # as the service's user: in a container not even root may look at the files of another user's process;
+    # and from /, since find wants to come back to where it began, which may be somebody's closed home
     links = host.check_output(
-        "runuser -u %s -- find /proc/%s/fd -lname 'socket:*' -printf '%%l\n'", user, pid
+        "cd / && runuser -u %s -- find /proc/%s/fd -lname 'socket:*' -printf '%%l\n'", user, pid
     )
     inodes = {link.strip()[len("socket:[") : -1] for link in links.splitlines()}
     assert inodes, journal(host, unit)
