@@ -66,3 +66,19 @@ def test_a_dangling_link_is_there(root: Path) -> None:
     assert apache_files.is_link_to(link, "../sites-available/gone.conf")
     assert not apache_files.is_link_to(link, "../sites-available/lab.conf")
     assert apache_files.read(link) is None
+
+
+def test_a_module_is_switched_on_with_what_it_depends_on(root: Path) -> None:
+    available = root / "mods-available"
+    available.mkdir()
+    (available / "proxy.load").write_text("LoadModule proxy_module proxy.so\n")
+    (available / "proxy.conf").write_text("ProxyRequests Off\n")
+    (available / "proxy_http.load").write_text(
+        "# Depends: proxy\nLoadModule proxy_http_module x.so\n"
+    )
+    apache_files.switch_on(root, "proxy_http")
+    enabled = {path.name for path in (root / "mods-enabled").iterdir()}
+    assert enabled == {"proxy_http.load", "proxy.load", "proxy.conf"}
+    assert (root / "mods-enabled" / "proxy.load").read_text().startswith("LoadModule")
+    with pytest.raises(ValueError, match="no module lua"):
+        apache_files.switch_on(root, "lua")
