@@ -121,3 +121,19 @@ def test_a_probe_gives_up_when_the_process_has_ended(path: Path) -> None:
         done = probe(path, port, "--pid", str(gone.pid), "--timeout", "60")
     assert done.returncode == 1
     assert "ended before it was ready" in done.stderr
+
+
+def test_a_question_that_is_never_answered_is_asked_again() -> None:
+    """Seen on a busy host: ZooKeeper accepted a connection while it started, and never answered on it."""
+    calls = []
+
+    def answer(_: bytes) -> bytes:
+        calls.append(1)
+        if len(calls) == 1:
+            threading.Event().wait(3)
+        return b"Zookeeper version: 3.9.3\nMode: standalone\n"
+
+    with server(answer) as port:
+        done = probe(ZOOKEEPER, port, "--timeout", "20")
+    assert done.returncode == 0, done.stderr
+    assert len(calls) == 2
