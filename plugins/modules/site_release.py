@@ -318,21 +318,28 @@ class Release:
             "Mend what it names, or silence it in the project's settings.",
         )
 
-    def collect(self) -> None:
-        """Collect the static files as the site's user, then take them from it: nobody may change them."""
+    def collect(self, pretend: bool = False) -> None:
+        """Collect the static files as the site's user, then take them from it: nobody may change them.
+
+        With ``pretend`` only try whether they could be.
+        """
         account = pwd.getpwnam(self.site)
-        self.static.mkdir()
-        os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
+        if not pretend:
+            self.static.mkdir()
+            os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
         if not self.params["static_root_variable"]:
             return
-        os.chown(self.static, account.pw_uid, account.pw_gid)
+        if not pretend:
+            os.chown(self.static, account.pw_uid, account.pw_gid)
         self.run(
-            self.manage("collectstatic", "--noinput", "--verbosity", "0"),
+            self.manage("collectstatic", "--noinput", "--verbosity", "0", *["--dry-run"] * pretend),
             "django_static_root_variable",
             self.params["static_root_variable"],
             "`manage.py collectstatic` failed.",
             "Let the settings read STATIC_ROOT from that environment variable, or leave it empty.",
         )
+        if pretend:
+            return
         for folder, folders, names in os.walk(self.static):
             for name in [".", *folders, *names]:
                 entry = os.path.join(folder, name)
@@ -359,7 +366,7 @@ class Release:
             )
 
     def build(self) -> None:
-        """Do all that comes before the switch. Remove the half-made release on failure."""
+        """Do all that comes before the switch. On failure remove the half-made release and its pack."""
         try:
             self.unpack()
             self.virtualenv()
@@ -371,6 +378,7 @@ class Release:
             self.migrate()
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
+            Path(self.params["archive"]).unlink(missing_ok=True)
             raise
         self.ready.touch()
 
@@ -464,7 +472,8 @@ def main() -> None:
             release.build()
         else:
             release.prove()
-            if files:  # they may name another database
+            if files:  # they may name another database, or STATIC_ROOT no longer
+                release.collect(pretend=True)
                 release.migrate()
     except Refused as error:
         module.fail_json(msg=f"Site {release.site}: {error}")

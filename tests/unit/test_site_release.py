@@ -139,6 +139,7 @@ def test_a_release_that_fails_leaves_nothing(
     with pytest.raises(site_release.Refused):
         release(home).build()
     assert [path.name for path in (home / "releases").iterdir()] == ["old000000000"]
+    assert not list((home / "archives").iterdir())
     assert os.readlink(home / "current") == "releases/old000000000"
 
 
