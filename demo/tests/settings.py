@@ -19,4 +19,7 @@ DATABASES["default"]["TEST"] = {
     "NAME": Path(tempfile.gettempdir()) / f"graphspace-test-{os.getpid()}.sqlite3"
 }
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+NOTIFICATIONS_METRICS_DIR = None  # each process for itself
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+NOTIFICATIONS_SITE_URL = "https://testserver"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick

@@ -19,6 +19,7 @@ class Client:
     def __init__(self, config, logger=None):
         self.config = config
         self.records = []
+        self.reports = []
         self.flushed = None
 
     def __len__(self):
@@ -28,6 +29,7 @@ class Client:
         if self.full:
             raise BufferError
         self.records.append((topic, key, value))
+        self.reports.append(on_delivery)
 
     def poll(self, timeout):
         threading.Event().wait(timeout)
@@ -107,7 +109,7 @@ def test_a_full_queue_is_said_once_and_raises_nothing(real, caplog):
     producer._sender._producer.full = True
     producer.send([EVENT] * 3)
     assert [record.message for record in caplog.records] == [
-        "The queue to Kafka is full: notifications are stored but not pushed"
+        "The queue to Kafka is full: the relay sends what does not fit"
     ]
 
 
@@ -121,6 +123,6 @@ def test_a_failed_delivery_is_logged_without_its_content(real, caplog):
             return "timed out"
 
     producer.send([EVENT])
-    producer._sender._delivered(Error(), Message())
+    producer._sender._producer.reports[0](Error(), Message())
     assert "test.group was not delivered: timed out" in caplog.text
     assert EVENT.message not in caplog.text

@@ -8,9 +8,9 @@ import pytest
 from notifications.schema import MAX_BYTES, Event, SchemaError, decode, encode, frame, is_local
 
 EVENT = Event(
-    id=7,
     event="6f1f4b1e-9d0a-4c7e-8f43-0c2f6a0e8f11",
     recipient=3,
+    sequence=7,
     kind="group",
     action="graph_shared",
     actor="ada",
@@ -20,7 +20,7 @@ EVENT = Event(
     url="/graphs/2/",
     time="2026-01-31T12:00:00+00:00",
 )
-RECORD = {"version": 1, **dataclasses.asdict(EVENT)}
+RECORD = {"version": 2, "type": "notification", **dataclasses.asdict(EVENT)}
 
 
 def test_a_record_comes_back_as_it_went():
@@ -28,7 +28,7 @@ def test_a_record_comes_back_as_it_went():
 
 
 def test_the_frame_does_not_name_the_recipient():
-    assert frame(EVENT, 4).keys() == RECORD.keys() - {"recipient"} | {"type", "count"}
+    assert frame(EVENT, 4).keys() == RECORD.keys() - {"recipient"} | {"count"}
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,18 @@ def test_the_frame_does_not_name_the_recipient():
         *(
             json.dumps({**RECORD, **change}).encode()
             for change in [
-                {"version": 2},
+                {"version": 1},
+                {"version": 3},
                 {"version": True},
                 {"version": "1"},
                 {"extra": 1},
-                {"id": "7"},
-                {"id": True},
+                {"type": "rumour"},
+                {"type": ["notification"]},
+                {"type": "read"},
+                {"sequence": "7"},
+                {"sequence": True},
+                {"sequence": 0},
+                {"sequence": 2**63},
                 {"recipient": None},
                 {"kind": "rumour"},
                 {"event": "7"},

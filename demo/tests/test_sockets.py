@@ -77,8 +77,9 @@ async def test_the_first_frame_brings_the_count_alone(sign_in, graph, everybody,
     grace = await opened(sign_in("grace"))
     assert await grace.receive_json_from() == {
         "type": "unread",
-        "version": 1,
+        "version": 2,
         "count": 1,
+        "sequence": 1,
         "missed": [],
     }
     await grace.disconnect()
@@ -133,8 +134,8 @@ async def test_a_browser_that_returns_names_what_it_has(sign_in, people, graph, 
     client = sign_in("grace")
     for after, missed in [
         ("0", [str(first.event), str(newest.event_id)]),
-        (str(first.id), [str(newest.event_id)]),
-        (str(newest.pk), []),
+        (str(first.sequence), [str(newest.event_id)]),
+        (str(newest.sequence), []),
         ("99999999999999999999", []),
         ("9223372036854775807", []),
         ("-1", []),
@@ -147,18 +148,29 @@ async def test_a_browser_that_returns_names_what_it_has(sign_in, people, graph, 
         await one.disconnect()
 
 
-async def test_catching_up_is_bounded(sign_in, people, hub, monkeypatch):
-    monkeypatch.setattr(store, "MISSED", 3)
+async def test_catching_up_goes_on_until_it_is_complete(sign_in, people, hub, monkeypatch):
+    monkeypatch.setattr(store, "PAGE", 3)
     made = [
         Notification(
-            recipient=people["ada"], kind="group", action="a", resource_id=1, message=f"{number}"
+            recipient=people["ada"],
+            sequence=number + 1,
+            kind="group",
+            action="a",
+            resource_id=1,
+            message=f"{number}",
         )
-        for number in range(5)
+        for number in range(7)
     ]
     await Notification.objects.abulk_create(made)
     one = await opened(sign_in("ada"), f"{PATH}?after=0")
-    got = await one.receive_json_from()
-    assert (got["count"], [row["message"] for row in got["missed"]]) == (5, ["2", "3", "4"])
+    got = [await one.receive_json_from() for _ in range(3)]
+    assert [[row["message"] for row in frame["missed"]] for frame in got] == [
+        ["0", "1", "2"],
+        ["3", "4", "5"],
+        ["6"],
+    ]
+    assert [frame["sequence"] for frame in got] == [3, 6, 7]
+    assert await one.receive_nothing()
     await one.disconnect()
 
 
@@ -198,8 +210,8 @@ async def test_without_the_database_the_event_comes_and_the_count_follows(
 
 async def test_one_broken_socket_does_not_keep_the_others_waiting(sign_in, graph, everybody, hub):
     class Broken:
-        user_id = graph.owner_id
-        last_id = 0
+        session = store.Session(graph.owner_id, "key", "hash")
+        last = 0
 
         async def push(self, content):
             raise ConnectionError
