@@ -101,6 +101,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": _text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3",
+        # The last connection that closes copies the whole log back: a thread keeps its own.
+        "CONN_MAX_AGE": 600,  # seconds
         "OPTIONS": {
             "timeout": 20,  # seconds
             "transaction_mode": "IMMEDIATE",

@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage, get_connection
-from django.db import close_old_connections
 from django.template.loader import render_to_string
 from django.urls import reverse
 
@@ -34,7 +33,6 @@ def send() -> tuple[int, int]:
     sent = failed = 0
     with get_connection() as mail:
         for inbox in _due():
-            close_old_connections()
             newest = _newest(inbox.person_id)
             taken = Inbox.objects.filter(pk=inbox.pk, mailed_sequence=inbox.mailed_sequence)
             if newest <= inbox.mailed_sequence or not taken.update(mailed_sequence=newest):

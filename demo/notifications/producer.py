@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from notifications import metrics, outbox
 from notifications.schema import Event, Record, SchemaError, encode, topic_of
@@ -31,10 +31,12 @@ CONFIG: dict[str, Any] = {
     "queue.buffering.max.messages": 20_000,
     "queue.buffering.max.kbytes": 32 * 1024,
     "reconnect.backoff.max.ms": 2_000,
+    "topic.metadata.refresh.interval.ms": 30_000,
     "socket.keepalive.enable": True,
     "log.connection.close": False,
     "client.id": "notifications-producer",
 }
+RENEW = 5.0  # seconds that a producer lives at least before it is replaced
 FLUSH_AT_EXIT = 3.0  # seconds; mod_wsgi grants a process 5 to end in
 GATHER = 0.2  # seconds for which delivery reports are gathered into one transaction
 MOST = 2_000  # reports that are noted at once
@@ -47,6 +49,7 @@ class Sender:
         from confluent_kafka import Producer
 
         self.broken = False
+        self._made = time.monotonic()
         self._away = False
         self._full = False
         self._sent: list[str] = []
@@ -65,9 +68,13 @@ class Sender:
     def send(self, record: Record) -> None:
         """Queue one record, keyed by recipient so that one person's records keep their order.
 
+        What cannot be queued is noted as not delivered, and is the relay's.
+
         Raises:
             SchemaError: no record can be made of it.
         """
+        from confluent_kafka import KafkaException
+
         event = record if isinstance(record, Event) else None
         value, name = encode(record), topic_of(record)
         try:
@@ -82,8 +89,11 @@ class Sender:
             if not self._full:
                 log.error("The queue to Kafka is full: the relay sends what does not fit")
             self._full = True
-            if event is not None:
-                self._failed_events.append(event.event)
+            self._not_queued(event)
+        except KafkaException as error:
+            log.warning("A record for topic %s was not queued: %s", name, error.args[0].str())
+            self._not_queued(event)
+            self._doubt(error.args[0])
 
     def flush(self, seconds: float) -> int:
         """Wait until all that is queued is delivered or given up, and noted.
@@ -141,6 +151,23 @@ class Sender:
                 log.exception("A delivery report could not be handled")
                 self._stop.wait(1.0)
 
+    def _not_queued(self, event: Event | None) -> None:
+        if event is not None:
+            metrics.add("failed")
+            self._failed_events.append(event.event)
+
+    def _doubt(self, error: Any) -> None:
+        """Ask for another producer where this one would keep refusing.
+
+        A broker that starts may say for a moment that it has no such topic. The client remembers
+        that, and refuses the topic for minutes although it is there (seen with librdkafka 2.16).
+        """
+        from confluent_kafka import KafkaError
+
+        wrong = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._FATAL}
+        if error.code() in wrong and time.monotonic() - self._made > RENEW:
+            self.broken = True
+
     def _delivered(self, event: Event | None, error: Any, message: Any) -> None:
         if error is not None:
             log.log(
@@ -149,9 +176,8 @@ class Sender:
                 message.topic(),
                 error.str(),
             )
-            if event is not None:
-                metrics.add("failed")
-                self._failed_events.append(event.event)
+            self._not_queued(event)
+            self._doubt(error)
             return
         if event is not None:
             metrics.add(f"produced.{event.kind}")
@@ -196,9 +222,16 @@ def current() -> Sender:
     with _lock:
         if _sender is None or _sender.broken or _owner != os.getpid():
             if _sender is not None and _owner == os.getpid():
-                threading.Thread(target=_sender.close, daemon=True).start()
+                threading.Thread(target=_retire, args=[_sender], daemon=True).start()
             _sender, _owner = Sender(servers()), os.getpid()
         return _sender
+
+
+def _retire(sender: Sender) -> None:
+    try:
+        sender.close()
+    finally:
+        connections.close_all()
 
 
 def _forget_after_fork() -> None:

@@ -1,5 +1,6 @@
 """People, groups and graphs; and a Kafka producer that only takes notes."""
 
+import hypothesis
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from django.contrib.auth import get_user_model
@@ -11,6 +12,8 @@ from notifications.hub import Hub
 from notifications.schema import Event
 
 PASSWORD = "engine-no-2"
+hypothesis.settings.register_profile("demo", database=None, deadline=None)
+hypothesis.settings.load_profile("demo")
 
 
 class Notes:

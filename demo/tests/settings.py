@@ -8,7 +8,7 @@ os.environ["DJANGO_SECRET_KEY"] = "a key that only the tests know, and 50 charac
 os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver"
 os.environ["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"  # nobody listens there
 os.environ["KAFKA_TOPIC_PREFIX"] = "test."
-for unset in ("DJANGO_DEBUG", "DJANGO_TLS", "SEED_PASSWORD"):
+for unset in ("DJANGO_DEBUG", "DJANGO_TLS", "SEED_PASSWORD", "NOTIFICATIONS_SOCKETS_PER_PERSON"):
     os.environ.pop(unset, None)
 
 from graphspace.settings import *  # noqa: E402, F403 - after the environment is set

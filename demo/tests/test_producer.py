@@ -5,6 +5,7 @@ import os
 import threading
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from notifications import producer
 from notifications.schema import decode
@@ -122,7 +123,28 @@ def test_a_failed_delivery_is_logged_without_its_content(real, caplog):
         def str(self):
             return "timed out"
 
+        def code(self):
+            return -192
+
     producer.send([EVENT])
     producer._sender._producer.reports[0](Error(), Message())
     assert "test.group was not delivered: timed out" in caplog.text
     assert EVENT.message not in caplog.text
+
+
+def test_a_producer_that_takes_a_topic_for_missing_is_replaced(real, monkeypatch, caplog):
+    def refuse(self, *_arguments, **_options):
+        raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC))
+
+    producer.send([EVENT])
+    first = producer._sender
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "produce", refuse)
+        producer.send([EVENT, EVENT])
+        assert first._failed_events == [EVENT.event] * 2
+        assert not first.broken  # young: the topic may come yet
+        monkeypatch.setattr(producer, "RENEW", 0)
+        producer.send([EVENT])
+    producer.send([EVENT])
+    assert producer._sender is not first
+    assert "test.group was not queued" in caplog.text
