@@ -78,9 +78,9 @@ def test_what_came_after_a_number_is_answered_as_the_socket_would(told, sign_in)
     assert (got["type"], got["version"], got["count"], got["sequence"]) == ("unread", 2, 3, 3)
     assert [row["sequence"] for row in got["missed"]] == [2, 3]
     for after in ("3", "9", "x"):
-        assert json.loads(grace.get("/notifications/after/", {"after": after}).content)[
-            "missed"
-        ] == []
+        assert (
+            json.loads(grace.get("/notifications/after/", {"after": after}).content)["missed"] == []
+        )
     assert json.loads(sign_in("ada").get("/notifications/after/?after=0").content)["missed"] == []
 
 

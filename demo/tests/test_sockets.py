@@ -330,9 +330,7 @@ async def over(one):
 
 
 @pytest.mark.parametrize("how", ["sign out", "disable", "delete", "password", "expire"])
-async def test_a_session_that_is_over_loses_its_socket_in_seconds(
-    sign_in, people, hub, quick, how
-):
+async def test_a_session_that_is_over_loses_its_socket_in_seconds(sign_in, people, hub, quick, how):
     client, other = sign_in("ada"), sign_in("grace")
     one, kept = await opened(client), await opened(other)
     users = get_user_model().objects.filter(username="ada")
@@ -412,9 +410,7 @@ async def test_a_person_holds_so_many_sockets_and_another_is_not_bothered(
     assert not await Held.objects.aexists()
 
 
-async def test_the_limit_counts_the_other_processes_while_they_live(
-    sign_in, people, hub, settings
-):
+async def test_the_limit_counts_the_other_processes_while_they_live(sign_in, people, hub, settings):
     settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 2
     other = await Holder.objects.acreate(name="other", seen_at=timezone.now())
     await Held.objects.acreate(holder=other, person=people["ada"], sockets=2)
@@ -425,9 +421,7 @@ async def test_the_limit_counts_the_other_processes_while_they_live(
     await one.disconnect()
 
 
-async def test_a_process_that_was_thought_dead_notes_its_sockets_anew(
-    sign_in, people, hub, quick
-):
+async def test_a_process_that_was_thought_dead_notes_its_sockets_anew(sign_in, people, hub, quick):
     one = await opened(sign_in("ada"))
     await Holder.objects.all().adelete()
     await asyncio.sleep(0.5)
