@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, router, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -87,12 +87,42 @@ def next_sequences(people: Sequence[int]) -> list[tuple[int, int]]:
     given: list[tuple[int, int]] = []
     for start in range(0, len(people), CHUNK):
         chunk = people[start : start + CHUNK]
-        Inbox.objects.bulk_create(
-            (Inbox(person_id=person) for person in chunk), ignore_conflicts=True
-        )
-        inboxes = Inbox.objects.filter(pk__in=chunk)
-        # SQLite has no row locks and needs none: the transaction holds the only write lock.
-        list(inboxes.select_for_update().order_by("pk").values_list("pk"))
-        inboxes.update(last_sequence=F("last_sequence") + 1)
-        given += inboxes.order_by("pk").values_list("pk", "last_sequence")
+        given += _upsert(chunk) if _can_upsert() else _update(chunk)
     return given
+
+
+def _can_upsert() -> bool:
+    return connections[router.db_for_write(Inbox)].vendor in {"postgresql", "sqlite"}
+
+
+def _upsert(people: Sequence[int]) -> list[tuple[int, int]]:
+    """Count one on for each, in one statement: on SQLite everybody who writes waits for it."""
+    connection = connections[router.db_for_write(Inbox)]
+    name = connection.ops.quote_name
+    table, key, last, mailed = (
+        name(part)
+        for part in (
+            Inbox._meta.db_table,
+            Inbox._meta.pk.column,
+            Inbox._meta.get_field("last_sequence").column,
+            Inbox._meta.get_field("mailed_sequence").column,
+        )
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({key}, {last}, {mailed}) "  # noqa: S608 - names of our own
+            f"VALUES {', '.join(['(%s, 1, 0)'] * len(people))} "
+            f"ON CONFLICT ({key}) DO UPDATE SET {last} = {table}.{last} + 1 "
+            f"RETURNING {key}, {last}",
+            list(people),
+        )
+        return sorted(cursor.fetchall())
+
+
+def _update(people: Sequence[int]) -> list[tuple[int, int]]:
+    """The same where the database knows no such statement."""
+    Inbox.objects.bulk_create((Inbox(person_id=key) for key in people), ignore_conflicts=True)
+    inboxes = Inbox.objects.filter(pk__in=people).order_by("pk")
+    list(inboxes.select_for_update().values_list("pk"))
+    Inbox.objects.filter(pk__in=people).update(last_sequence=F("last_sequence") + 1)
+    return list(inboxes.values_list("pk", "last_sequence"))

@@ -51,7 +51,9 @@ def test_each_person_counts_for_themselves(people, graph, everybody):
         assert Inbox.objects.get(person=people[name]).last_sequence == 4
 
 
-def test_a_thousand_people_at_once_get_a_number_each(django_user_model):
+@pytest.mark.parametrize("upsert", [True, False])
+def test_a_thousand_people_at_once_get_a_number_each(django_user_model, monkeypatch, upsert):
+    monkeypatch.setattr("notifications.notify._can_upsert", lambda: upsert)
     made = django_user_model.objects.bulk_create(
         django_user_model(username=f"person-{number}") for number in range(1100)
     )
