@@ -5,7 +5,7 @@ numbered JSON file to the folder that SWITCHBOARD_RUN_RECORDS names:
 
     {"playbook": "converge.yml", "check": false,
      "tasks": [{"host": …, "task": …, "path": "roles/kafka/tasks/install.yml:12",
-                "changed": …, "failed": …, "unknown": …}, …],
+                "action": "apt", "changed": …, "failed": …, "unknown": …}, …],
      "processes": [{<host>: {<unit>: "<pid> <start, µs since boot>"}}, …]}
 
 `unknown` marks a task that check mode could not try ("would have run"). `processes` holds what the
@@ -102,6 +102,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
                 "host": host,
                 "task": task.get_name(),
                 "path": path.removeprefix(root),
+                "action": task.action.rsplit(".", 1)[-1],
                 "changed": bool(values.get("changed", False)),
                 "failed": failed,
                 "unknown": unknown,

@@ -21,12 +21,12 @@ LEAST_OPEN_FILES = 8192
 GREATEST_SERVER_LIMIT = 20000
 GREATEST_THREAD_LIMIT = 20000
 
-WEBSOCKET_PATH = re.compile(r"^/(?:[A-Za-z0-9._~-]+/)+$")
-HOST_NAME = re.compile(r"^(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
-ORIGIN = re.compile(r"^https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?$")
-BACKEND = re.compile(r"^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})$")
-PLAIN_PATH = re.compile(r"^/[A-Za-z0-9._~/@+-]*$")
-PLAIN_WORD = re.compile(r"^[A-Za-z0-9_.@-]+$")
+WEBSOCKET_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+")
+HOST_NAME = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
+BACKEND = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
+PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/@+-]*")
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_.@-]+")
 
 
 def apache_mpm(
@@ -210,7 +210,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
         ("server_aliases", site["server_aliases"]),
     ):
         for name in names:
-            if not HOST_NAME.match(name) and not _is_address(name.strip("[]")):
+            if not HOST_NAME.fullmatch(name) and not _is_address(name.strip("[]")):
                 yield (
                     named(key),
                     name,
@@ -219,7 +219,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 )
     yield from _broken_websockets(site, named)
     for key in ("wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"):
-        if not PLAIN_PATH.match(site[key]):
+        if not PLAIN_PATH.fullmatch(site[key]):
             yield (
                 named(key),
                 site[key],
@@ -227,9 +227,9 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "Write the whole path.",
             )
     for key in ("wsgi_user", "wsgi_group"):
-        if not PLAIN_WORD.match(site[key]):
+        if not PLAIN_WORD.fullmatch(site[key]):
             yield named(key), site[key], "it is no name of an account.", "Write one."
-    if not re.match(r"^0?[0-7]{3}$", site["wsgi_umask"]):
+    if not re.fullmatch(r"0?[0-7]{3}", site["wsgi_umask"]):
         yield (
             named("wsgi_umask"),
             site["wsgi_umask"],
@@ -260,7 +260,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "Write a number of bytes, such as 26214400.",
         )
     url = site["static_url"]
-    if url and (not PLAIN_PATH.match(url) or not url.endswith("/") or url == "/"):
+    if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
         yield (
             named("static_url"),
             url,
@@ -271,7 +271,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
 
 def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
     for path in site["websocket_paths"]:
-        if not WEBSOCKET_PATH.match(path):
+        if not WEBSOCKET_PATH.fullmatch(path):
             yield (
                 named("websocket_paths"),
                 path,
@@ -289,14 +289,14 @@ def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> 
     if not site["websocket_paths"]:
         return
     for origin in site["websocket_origins"]:
-        if not ORIGIN.match(origin):
+        if not ORIGIN.fullmatch(origin):
             yield (
                 named("websocket_origins"),
                 origin,
                 "it is no origin (RFC 6454: scheme, host and port, nothing behind them).",
                 "Write https://example.org, or https://example.org:8443.",
             )
-    backend = BACKEND.match(site["websocket_backend"])
+    backend = BACKEND.fullmatch(site["websocket_backend"])
     if not backend or not 1 <= int(backend.group(1)) <= 65535:
         yield (
             named("websocket_backend"),

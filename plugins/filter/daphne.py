@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+CALLABLE = re.compile(r"[A-Za-z_]\w*")
+# what a systemd unit takes as it stands: no %, no $, no quote
+PATH = re.compile(r"/[A-Za-z0-9._~/?=&+,:@-]*")
+WORD = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+FOLDER = re.compile(r"/[A-Za-z0-9._~/@+-]*")
 
 
 def daphne_units(sites: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
@@ -32,50 +40,71 @@ def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def daphne_rules(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rules that each site must keep: mappings of that, variable, value, why and mend."""
-    rules: list[dict[str, Any]] = []
+    """Return what can't work, as rules that do not hold; empty when all is well.
 
-    def add(site: Mapping[str, Any], key: str, that: bool, why: str, mend: str) -> None:
-        rules.append(
-            {
-                "that": that,
-                "variable": f"daphne_{key}",
-                "value": site[key],
-                "why": why,
-                "mend": f"{mend} (site {site['name']})",
-            }
-        )
+    ``sites`` are the settled sites with WebSockets. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    """
+    return [
+        {
+            "variable": f"daphne_{key}",
+            "value": "empty" if site[key] in ("", None) else site[key],
+            "why": why,
+            "mend": f"{mend} (site {site['name']})",
+        }
+        for site in sites
+        for key, why, mend in _broken_site(site)
+    ]
 
-    for site in sites:
-        add(
-            site,
+
+def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if site["instances"] < 1:
+        yield (
             "instances",
-            site["instances"] >= 1,
             "a site with WebSockets needs a process.",
-            "Use 1 or more.",
+            "Use 1 or more, or leave daphne_asgi_module empty.",
         )
-        add(
-            site,
+    if not MODULE.fullmatch(site["asgi_module"]):
+        yield (
+            "asgi_module",
+            "it is no name of a module.",
+            "Name it as Python imports it, with dots and without .py.",
+        )
+    if not CALLABLE.fullmatch(site["asgi_callable"]):
+        yield (
+            "asgi_callable",
+            "it is no name in a module.",
+            "Name the application, which is mostly called application.",
+        )
+    if not PATH.fullmatch(site["health_path"]):
+        yield (
             "health_path",
-            site["health_path"].startswith("/"),
-            "that is no path.",
-            "Begin it with a slash.",
+            "that is no path of plain characters.",
+            "Begin it with a slash, and use letters, digits and ._~/?=&+,:@- after it.",
         )
-        add(
-            site,
+    if not WORD.fullmatch(site["health_host"]):
+        yield "health_host", "it is no host name.", "Write the name that visitors type."
+    for key in ("project_path", "virtualenv"):
+        if not FOLDER.fullmatch(site[key]):
+            yield key, "it is no absolute path of plain characters.", "Write the whole path."
+    for key, why, mend in (
+        ("backlog", "a socket without a queue takes no connection.", "1024 is the default."),
+        ("health_timeout", "no process is ready at once.", "30 seconds is the default."),
+        (
             "ping_interval",
-            site["ping_interval"] >= 1,
             "without pings idle sockets are cut by the proxy.",
             "Use 1 second or more; 20 is the default.",
-        )
-        add(
-            site,
+        ),
+        ("ping_timeout", "each socket would be closed at its first ping.", "30 is the default."),
+        ("connect_timeout", "no handshake would be in time.", "5 seconds is the default."),
+    ):
+        if site[key] < 1:
+            yield key, why, mend
+    if site["limit_nofile"] < 64:
+        yield (
             "limit_nofile",
-            site["limit_nofile"] >= 64,
             "a process without file descriptors holds no socket.",
             "Use at least the sockets you expect and 64 more.",
         )
-    return rules
 
 
 class FilterModule:

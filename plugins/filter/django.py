@@ -2,106 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+DEBIAN_PYTHON = "/usr/bin/python3"
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+CALLABLE = re.compile(r"[A-Za-z_]\w*")
+UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# variable without its prefix, value, why, mend
+Broken = tuple[str, Any, str, str]
 
 
 def django_rules(
-    sites: Sequence[Mapping[str, Any]], wsgi_python: Mapping[str, str], facts: Mapping[str, Any]
+    sites: Sequence[Mapping[str, Any]],
+    wsgi_python: Mapping[str, str],
+    facts: Mapping[str, Any],
+    answers: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the rules that the host and each site must keep.
+    """Return what can't work on this host, as rules that do not hold; empty when all is well.
 
-    ``wsgi_python`` maps a Debian release to the Python its mod_wsgi is built for. A rule is a mapping
-    with ``that`` (whether it is kept), ``site``, ``variable``, ``value``, ``why`` and ``mend``.
+    ``sites`` are the settled sites, ``wsgi_python`` maps a Debian release to the Python that its
+    mod_wsgi is built for, ``facts`` are Ansible's facts of the host, ``answers`` maps the path of
+    another Python to the version it gave (major.minor, or an empty text where it did not run).
+    Each rule has ``variable``, ``value``, ``why`` and ``mend``.
     """
     rules: list[dict[str, Any]] = []
     release = str(facts.get("distribution_major_version", ""))
-    debian = facts.get("distribution") == "Debian" and release in wsgi_python
-    rules.append(
-        {
-            "that": debian,
-            "site": "host",
-            "variable": "ansible_distribution",
-            "value": f"{facts.get('distribution')} {facts.get('distribution_version')}",
-            "why": "Switchboard is built for and tested on Debian 12 and 13 alone.",
-            "mend": "Use a host with one of these.",
-        }
-    )
-
-    def add(
-        site: Mapping[str, Any], key: str, that: bool, why: str, mend: str, value: Any = None
-    ) -> None:
+    if facts.get("distribution") != "Debian" or release not in wsgi_python:
         rules.append(
             {
-                "that": that,
-                "site": site["name"],
-                "variable": f"django_{key}",
-                "value": (site[key] if value is None else value) or "empty",
-                "why": why,
-                "mend": f"{mend} (site {site['name']})",
+                "variable": "ansible_distribution",
+                "value": f"{facts.get('distribution')} {facts.get('distribution_version')}",
+                "why": "the django role is built for and tested on Debian 12 and 13 alone.",
+                "mend": "Use a host with one of these.",
             }
         )
-
-    version = facts.get("python", {}).get("version", {})
-    installed = f"{version.get('major')}.{version.get('minor')}"
-    wanted = wsgi_python.get(release, "")
-    for site in sites:
-        add(
-            site,
-            "settings_module",
-            bool(site["settings_module"]),
-            "a site needs one.",
-            "Name it, as in lab.settings.",
-        )
-        add(
-            site,
-            "wsgi_module",
-            bool(site["wsgi_module"]),
-            "a site needs one.",
-            "Name it, as in lab.wsgi.",
-        )
-        if site["python"] == "/usr/bin/python3":
-            add(
-                site,
-                "python",
-                not debian or installed == wanted,
-                f"it is Python {installed}, and the mod_wsgi of Debian {release} is built for Python {wanted}.",
-                f"Let /usr/bin/python3 be Debian's own Python {wanted} again.",
-            )
-        source = site["source"]
-        if source == "directory":
-            add(
-                site,
-                "directory",
-                bool(site["directory"]),
-                "source directory needs it.",
-                "Name the project's folder.",
-            )
-        elif source == "git":
-            add(
-                site,
-                "repository",
-                bool(site["repository"]),
-                "source git needs it.",
-                "Name the repository's address.",
-            )
-        else:
-            add(
-                site,
-                "archive",
-                bool(site["archive"]),
-                "source archive needs it.",
-                "Name the archive's URL.",
-            )
-            digest = str(site["archive_sha256"])
-            add(
-                site,
-                "archive_sha256",
-                len(digest) == 64 and all(c in "0123456789abcdef" for c in digest),
-                "source archive needs the 64 hexadecimal digits of its SHA-256.",
-                "Take them from `sha256sum` of an archive that you trust.",
-            )
+    else:
+        version = facts.get("python", {}).get("version", {})
+        known = {DEBIAN_PYTHON: f"{version.get('major')}.{version.get('minor')}"}
+        known |= {path: answer.strip() for path, answer in (answers or {}).items()}
+        wanted = wsgi_python[release]
+        for site in sites:
+            found = known.get(site["python"], "")
+            if found != wanted:
+                rules.append(
+                    _rule(
+                        site,
+                        "python",
+                        site["python"],
+                        f"it is {f'Python {found}' if found else 'no Python that runs'}, and the mod_wsgi "
+                        f"of Debian {release} is built for Python {wanted}.",
+                        f"Set it to {DEBIAN_PYTHON}, Debian's own."
+                        if site["python"] != DEBIAN_PYTHON
+                        else f"Let it be Debian's own Python {wanted} again.",
+                    )
+                )
+    rules += [_rule(site, *broken) for site in sites for broken in _broken_site(site)]
     return rules
+
+
+def _rule(site: Mapping[str, Any], key: str, value: Any, why: str, mend: str) -> dict[str, Any]:
+    shown = "empty" if value in ("", None) else value
+    return {
+        "variable": f"django_{key}",
+        "value": shown,
+        "why": why,
+        "mend": f"{mend} (site {site['name']})",
+    }
+
+
+def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
+    for key, example in (("settings_module", "lab.settings"), ("wsgi_module", "lab.wsgi")):
+        if not site[key]:
+            yield key, "", "a site needs one.", f"Name it as Python imports it, such as {example}."
+    for key in ("settings_module", "wsgi_module", "asgi_module"):
+        if site[key] and not MODULE.fullmatch(site[key]):
+            yield (
+                key,
+                site[key],
+                "it is no name of a module.",
+                "Name it as Python imports it, with dots and without .py.",
+            )
+    for key in ("wsgi_callable", "asgi_callable"):
+        if not CALLABLE.fullmatch(site[key]):
+            yield (
+                key,
+                site[key],
+                "it is no name in a module.",
+                "Name the application, which is mostly called application.",
+            )
+    yield from _broken_source(site)
+    for key in ("project_dir", "requirements"):
+        if site[key].startswith("/") or ".." in site[key].split("/") or not site[key]:
+            yield (
+                key,
+                site[key],
+                "it must stay inside the project.",
+                "Write a path relative to the project's root.",
+            )
+    for key in ("secret_key_variable", "static_root_variable"):
+        if not VARIABLE.fullmatch(site[key]) and (site[key] or key == "secret_key_variable"):
+            yield (
+                key,
+                site[key],
+                "it is no name of an environment variable.",
+                "Use letters, digits and underscores, and no digit first.",
+            )
+    if site["keep_releases"] < 1:
+        yield (
+            "keep_releases",
+            site["keep_releases"],
+            "the running release must stay.",
+            "Keep 1 or more; with 2 or more there is one to go back to.",
+        )
+    for unit in site["restart_units"]:
+        if not UNIT.fullmatch(unit):
+            yield (
+                "restart_units",
+                unit,
+                "it is no name of a systemd unit.",
+                "Write it with its suffix, such as lab-worker.service.",
+            )
+
+
+def _broken_source(site: Mapping[str, Any]) -> Iterator[Broken]:
+    needs = {
+        "directory": ("directory", "Name the project's folder on the control node."),
+        "git": ("repository", "Name the repository's address."),
+        "archive": ("archive", "Name the archive's URL."),
+    }
+    key, mend = needs[site["source"]]
+    if not site[key]:
+        yield key, "", f"source {site['source']} needs it.", mend
+    if site["source"] == "git" and (not site["version"] or site["version"].startswith("-")):
+        yield "version", site["version"], "it is no branch, tag or commit.", "Name one, or HEAD."
+    if site["source"] == "archive" and not re.fullmatch("[0-9a-f]{64}", site["archive_sha256"]):
+        yield (
+            "archive_sha256",
+            site["archive_sha256"],
+            "source archive needs the 64 hexadecimal digits of its SHA-256.",
+            "Take them from `sha256sum` of an archive that you trust.",
+        )
 
 
 class FilterModule:

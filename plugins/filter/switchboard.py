@@ -12,10 +12,21 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-SITE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
-ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+SITE_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How a type of an argument specification is called in an error, and what it looks like.
+TYPES = {
+    "bool": ("neither true nor false", "Write true or false."),
+    "dict": ("no mapping", "Write `key: value` lines below it."),
+    "float": ("no number", "Write a number."),
+    "int": ("no whole number", "Write a whole number."),
+    "list": ("no list", "Write one `- item` a line below it."),
+    "path": ("no path", "Write a path."),
+    "str": ("no text", "Write a text."),
+}
 
 
 @cache
@@ -24,6 +35,19 @@ def _role_options(role: str) -> dict[str, Any]:
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     options: dict[str, Any] = yaml.safe_load(text)["argument_specs"]["main"]["options"]
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy in plain containers.
+
+    Ansible's own are lazy; the validator's deep copy of one would copy the templar with it, after which no
+    filter loads any more.
+    """
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _name_site(value: Any, name: str) -> Any:
@@ -35,6 +59,22 @@ def _name_site(value: Any, name: str) -> Any:
     return value
 
 
+def _typed(role: str, key: str, value: Any, site: str) -> Any:
+    """Return a value in the type that the role's specification states; raise AnsibleFilterError if it is none."""
+    # "required" is judged by the role's own rules, which see the merged value
+    option = {k: v for k, v in _role_options(role)[f"{role}_{key}"].items() if k != "required"}
+    result = ArgumentSpecValidator({key: option}).validate({key: _plain(value)})
+    if not result.error_messages:
+        return result.validated_parameters[key]
+    shown = "hidden" if option.get("no_log") else repr(value)
+    why, mend = TYPES[option["type"]]
+    if any(isinstance(error, ArgumentValueError) for error in result.errors):
+        why, mend = "none of its choices", f"Use one of {', '.join(option['choices'])}."
+    elif any(not isinstance(error, ArgumentTypeError) for error in result.errors):
+        why = f"not what it should be ({'; '.join(result.error_messages)})"
+    raise AnsibleFilterError(f"{role}_{key} is {shown}: it is {why}. {mend} (site {site})")
+
+
 def site_settings(
     sites: Sequence[Mapping[str, Any]],
     role: str,
@@ -44,10 +84,10 @@ def site_settings(
     """Give each site of ``sites`` the value of every per-site setting.
 
     ``defaults`` maps a key (a role's variable without the role's prefix) to the value that holds for
-    every site which does not name that key itself; ``{site}`` in it stands for the site's name. What a
-    site names is checked against the type
-    and the choices that ``roles/<role>/meta/argument_specs.yml`` states for that variable. The keys in
-    ``without`` are checked too, then left out of the result: what is secret stays out of loops.
+    every site which does not name that key itself; ``{site}`` in it stands for the site's name. Each
+    value gets the type and is one of the choices that ``roles/<role>/meta/argument_specs.yml`` states
+    for that variable. The keys in ``without`` are checked too, then left out of the result: what is
+    secret stays out of loops.
 
     Raises ``AnsibleFilterError`` naming the site, the key, the value and the mend.
     """
@@ -66,7 +106,7 @@ def site_settings(
                 f"{where} is {site!r}: it must be a mapping with a name. Write `- name: lab`."
             )
         name = str(site.get("name", ""))
-        if not SITE_NAME.match(name):
+        if not SITE_NAME.fullmatch(name):
             raise AnsibleFilterError(
                 f"{where}.name is {name!r}: a site's name is also a user and a unit. "
                 "Use a letter, then up to 30 lower-case letters, digits and hyphens."
@@ -76,7 +116,6 @@ def site_settings(
                 f"{where}.name is {name!r}: another site has that name. Give each its own."
             )
         names.add(name)
-        spec = {key: options[f"{role}_{key}"] for key in defaults if f"{role}_{key}" in options}
         overrides: dict[str, Any] = {}
         for key, value in site.items():
             if key == "name":
@@ -88,56 +127,91 @@ def site_settings(
                     if close
                     else f"Known keys: {', '.join(sorted(defaults))}."
                 )
+                secret = any(options.get(f"{role}_{meant}", {}).get("no_log") for meant in close)
                 raise AnsibleFilterError(
-                    f"{where}.{key} is {value!r}: {role} has no such setting. {mend}"
+                    f"{where}.{key} is {'hidden' if secret else repr(value)}: "
+                    f"{role} has no such setting. {mend}"
                 )
-            overrides[key] = value
-        filled = {key: _name_site(value, name) for key, value in defaults.items()}
-        values = {**filled, **overrides}
-        # "required" is judged by the role's own rules, which see the merged value
-        typed = {key: {k: v for k, v in spec[key].items() if k != "required"} for key in spec}
-        result = ArgumentSpecValidator(typed).validate(
-            {k: v for k, v in values.items() if k in typed}
-        )
-        if result.error_messages:
-            raise AnsibleFilterError(
-                f"{where} ({name}): {'; '.join(result.error_messages)}. "
-                f"The types stand in roles/{role}/meta/argument_specs.yml."
-            )
-        whole = {"name": name, **values, **result.validated_parameters}
+            overrides[key] = _plain(value)
+        filled = {key: _name_site(_plain(value), name) for key, value in defaults.items()}
+        whole = {"name": name, **filled, **overrides}
+        for key, value in whole.items():
+            if f"{role}_{key}" in options:
+                whole[key] = _typed(role, key, value, name)
         merged.append({key: value for key, value in whole.items() if key not in without})
     return merged
+
+
+def _fits(character: str) -> bool:
+    """Tell whether systemd takes a character in an environment file (its env-util.c and utf8.c)."""
+    code = ord(character)
+    control = code < 32 or code == 127
+    surrogate = 0xD800 <= code <= 0xDFFF
+    noncharacter = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
+    return not (control or surrogate or noncharacter)
+
+
+def _environment_fault(label: str, name: Any, value: Any) -> dict[str, str] | None:
+    """Return what an environment file can't carry as a rule that does not hold, or None.
+
+    The value, which may be a secret, is never told; only what kind of thing it is.
+    """
+    if not isinstance(name, str) or not ENVIRONMENT_NAME.fullmatch(name):
+        return {
+            "variable": label,
+            "value": f"a mapping with the name {name!r}",
+            "why": "that is no name of an environment variable.",
+            "mend": "Use letters, digits and underscores, and no digit first.",
+        }
+    rule = {"variable": f"{label}.{name}"}
+    if value is None or isinstance(value, (Mapping, list)):
+        rule["value"] = {type(None): "null", list: "a list"}.get(type(value), "a mapping")
+        rule["why"] = "an environment variable holds text."
+        return {**rule, "mend": "Write it as one string."}
+    if not all(_fits(character) for character in str(value)):
+        rule["value"] = "a text with a line break or another control character"
+        rule["why"] = "an environment file can't carry it."
+        return {**rule, "mend": "Put it into a file and name its path here."}
+    return None
 
 
 def environment_file(values: Mapping[str, Any], label: str = "django_environment") -> str:
     r"""Render ``values`` as the body of a systemd EnvironmentFile, sorted by name.
 
     Each value is put between double quotes with ``\`` and ``"`` escaped, which systemd.exec(5) and
-    Python's shlex read alike. Raises ``AnsibleFilterError`` for a name that no shell would take, and
-    for a value with a line break, naming the variable but not the value, which may be a secret.
+    Python's shlex read alike; true and false become 1 and 0. Raises ``AnsibleFilterError`` for a name
+    that no shell would take, and for a value with a line break, naming the variable but not the
+    value, which may be a secret.
     """
     lines = []
-    for name in sorted(values):
-        if not ENVIRONMENT_NAME.match(name):
-            raise AnsibleFilterError(
-                f"{label} has the name {name!r}: it is no name of an environment variable. "
-                "Use letters, digits and underscores, and no digit first."
-            )
+    for name in sorted(values, key=str):
         value = values[name]
-        if value is None or isinstance(value, (dict, list)):
+        fault = _environment_fault(label, name, value)
+        if fault:
             raise AnsibleFilterError(
-                f"{label}.{name} is {type(value).__name__}: an environment variable holds text. "
-                "Write it as one string."
+                f"{fault['variable']} is {fault['value']}: {fault['why']} {fault['mend']}"
             )
         text = str(int(value)) if isinstance(value, bool) else str(value)
-        if any(ord(character) < 32 for character in text):
-            raise AnsibleFilterError(
-                f"{label}.{name} holds a line break or another control character: "
-                "an environment file can't carry it. Put it into a file and name its path here."
-            )
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'{name}="{escaped}"')
     return "".join(f"{line}\n" for line in lines)
+
+
+def environment_rules(
+    sites: Sequence[Mapping[str, Any]], role: str, *keys: str
+) -> list[dict[str, str]]:
+    """Return what no environment file can carry, of the mappings ``keys`` of each site.
+
+    Each is a rule that does not hold, with ``variable``, ``value`` (only what kind of thing it is),
+    ``why`` and ``mend``.
+    """
+    faults = (
+        (site["name"], _environment_fault(f"{role}_{key}", name, value))
+        for site in sites
+        for key in keys
+        for name, value in site[key].items()
+    )
+    return [{**fault, "mend": f"{fault['mend']} (site {site})"} for site, fault in faults if fault]
 
 
 class FilterModule:
@@ -145,4 +219,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"site_settings": site_settings, "environment_file": environment_file}
+        return {
+            "site_settings": site_settings,
+            "environment_file": environment_file,
+            "environment_rules": environment_rules,
+        }

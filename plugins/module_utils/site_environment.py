@@ -11,25 +11,37 @@ import os
 import pwd
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
-def read(folder: str | Path) -> dict[str, str]:
-    """Return the variables of the ``*.env`` files of a folder, later files over earlier ones.
+def parse(text: str) -> dict[str, str]:
+    """Return the variables in the text of one environment file.
 
-    The files have the syntax of systemd.exec(5) EnvironmentFile, restricted to one variable a line
-    with its value between double quotes, which is what the django role writes.
+    It has the syntax of systemd.exec(5) EnvironmentFile, restricted to one variable a line with its
+    value between double quotes, which is what the django role writes.
     """
     values: dict[str, str] = {}
-    for path in sorted(
-        Path(folder).iterdir()
-    ):  # which raises PermissionError where glob would be silent
-        if path.suffix != ".env":
-            continue
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name, separator, value = line.partition("=")
-            if separator and not line.startswith("#"):
-                values[name] = "".join(shlex.split(value))
+    # not splitlines(), which also splits at U+2028 and the like inside a value
+    for line in text.split("\n"):
+        name, separator, value = line.partition("=")
+        if separator and not line.startswith(("#", ";")):
+            values[name.strip()] = "".join(shlex.split(value))
+    return values
+
+
+def read(folder: str | Path, instead: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of the ``*.env`` files of a folder, later files over earlier ones.
+
+    ``instead`` maps names of files to texts that are taken in the place of what the folder holds.
+    """
+    texts = dict(instead or {})
+    for path in Path(folder).iterdir():  # raises PermissionError where glob would be silent
+        if path.suffix == ".env" and path.name not in texts:
+            texts[path.name] = path.read_text(encoding="utf-8")
+    values: dict[str, str] = {}
+    for name in sorted(texts):
+        values.update(parse(texts[name]))
     return values
 
 

@@ -50,6 +50,23 @@ options:
     type: list
     elements: str
     default: []
+  modules:
+    description: >-
+      Modules that the files need. They are on in the copy that Apache tests, whether they are on
+      already or not; switching them on is the work of C(community.general.apache2_module).
+    type: list
+    elements: str
+    default: []
+  write:
+    description: >-
+      Whether to make the changes. Without it they are only tested, nothing is reported as changed, and
+      what follows can rely on a configuration that Apache will accept.
+    type: bool
+    default: true
+  mend:
+    description: What to look at where Apache refuses the configuration; it ends the error message.
+    type: str
+    default: Read what Apache says and mend it.
 author:
   - The Switchboard authors
 """
@@ -127,6 +144,26 @@ def link(path: Path, target: str) -> None:
     path.symlink_to(target)
 
 
+def switch_on(root: Path, module: str) -> None:
+    """Enable a module and those it depends on below ``root``, as a2enmod does.
+
+    Raises ``ValueError`` where Debian has no such module.
+    """
+    load = root / "mods-available" / f"{module}.load"
+    text = read(load)
+    if text is None:
+        raise ValueError(f"there is no module {module} in {load.parent.name}")
+    for suffix in (".load", ".conf"):
+        if (load.parent / f"{module}{suffix}").exists():
+            target = f"../mods-available/{module}{suffix}"
+            link(root / "mods-enabled" / f"{module}{suffix}", target)
+    for line in text.splitlines():
+        if line.startswith("# Depends:"):
+            for needed in line.partition(":")[2].split():
+                if not is_there(root / "mods-enabled" / f"{needed}.load"):
+                    switch_on(root, needed)
+
+
 def apply(root: Path, files: dict[str, str], links: dict[str, str], removed: list[str]) -> None:
     """Make the changes below ``root``."""
     for path, content in files.items():
@@ -153,6 +190,9 @@ def main() -> None:
             },
             "enabled": {"type": "list", "elements": "str", "default": []},
             "disabled": {"type": "list", "elements": "str", "default": []},
+            "modules": {"type": "list", "elements": "str", "default": []},
+            "write": {"type": "bool", "default": True},
+            "mend": {"type": "str", "default": "Read what Apache says and mend it."},
         },
         supports_check_mode=True,
     )
@@ -186,7 +226,14 @@ def main() -> None:
     diff += [{"prepared": f"link {root / path} -> {target}\n"} for path, target in links.items()]
     diff += [{"prepared": f"no link {root / path}\n"} for path in removed]
     result = {"changed": bool(paths), "paths": paths, "diff": diff}
-    if not paths or module.check_mode:
+    if not module.params["write"]:
+        result = {"changed": False, "paths": paths}
+    missing = [
+        name
+        for name in module.params["modules"]
+        if not is_there(root / "mods-enabled" / f"{name}.load")
+    ]
+    if not (paths or missing) or module.check_mode:
         module.exit_json(**result)
 
     stage = tempfile.mkdtemp(prefix="switchboard-apache-", dir=module.tmpdir)
@@ -194,18 +241,27 @@ def main() -> None:
     try:
         shutil.copytree(root, candidate, symlinks=True)
         apply(candidate, files, links, removed)
+        for name in missing:
+            switch_on(candidate, name)
         # envvars names the user and the folders; -d makes relative paths those of the copy
         test = '. "$1/envvars" && exec /usr/sbin/apache2 -t -d "$1" -f "$1/apache2.conf"'
         code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", str(candidate)])
+    except ValueError as error:
+        module.fail_json(
+            msg=f"Apache lacks a module, so no file was changed: {error}. {module.params['mend']}",
+            paths=paths,
+        )
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if code != 0:
         told = (err + out).replace(str(candidate), str(root)).strip()
         module.fail_json(
-            msg=f"Apache refuses the new configuration, so no file was changed: {told}",
+            msg="Apache refuses the new configuration, so no file was changed: "
+            f"{told} {module.params['mend']}",
             paths=paths,
         )
-    apply(root, files, links, removed)
+    if module.params["write"]:
+        apply(root, files, links, removed)
     module.exit_json(**result)
 
 

@@ -35,7 +35,10 @@ options:
   cache: {description: The directory of packs., type: path, required: true}
   pom: {description: 'For maven, the POM.', type: path}
   lock: {description: 'For maven, the lock: a coordinate and a SHA-256 a line.', type: path}
-  write_lock: {description: 'For maven, write the lock anew from what is resolved, instead of checking it.', type: bool, default: false}
+  write_lock:
+    description: For maven, write the lock anew from what is resolved, instead of checking it.
+    type: bool
+    default: false
   mvn: {description: The Maven command., type: str, default: mvn}
   url: {description: 'For archive, its address.', type: str}
   sha512: {description: 'For archive, its SHA-512.', type: str}
@@ -73,7 +76,9 @@ def parse_lock(text: str) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"([\w.-]+:[\w.-]+:[\w.-]+(?::[\w.-]+)?) sha256:([0-9a-f]{64})", line.strip())
+        match = re.fullmatch(
+            r"([\w.-]+:[\w.-]+:[\w.-]+(?::[\w.-]+)?) sha256:([0-9a-f]{64})", line.strip()
+        )
         if not match:
             raise Refused(f"line {number} is no coordinate and SHA-256: {line.strip()}")
         lock[match.group(1)] = match.group(2)
@@ -105,7 +110,11 @@ def parse_list(text: str) -> list[str]:
 def differences(lock: dict[str, str], found: dict[str, str]) -> list[str]:
     """Return one sentence for each file name that the lock and the resolved files disagree about."""
     wanted = {file_name(coordinate): (coordinate, value) for coordinate, value in lock.items()}
-    errors = [f"{coordinate} was not resolved" for name, (coordinate, _) in wanted.items() if name not in found]
+    errors = [
+        f"{coordinate} was not resolved"
+        for name, (coordinate, _) in wanted.items()
+        if name not in found
+    ]
     errors += [f"{name} is not in the lock" for name in sorted(found.keys() - wanted.keys())]
     errors += [
         f"{coordinate} has the SHA-256 {found[name]}, the lock says {value}"
@@ -117,7 +126,10 @@ def differences(lock: dict[str, str], found: dict[str, str]) -> list[str]:
 
 def pack(jars: list[Path], top: str, target: Path) -> None:
     """Write a tar archive with ``<top>/libs/<jar>``; the same jars give the same bytes."""
-    with target.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with (
+        target.open("wb") as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
         for name in (top, f"{top}/libs"):
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o755, EPOCH
@@ -147,12 +159,18 @@ def resolve(mvn: str, pom: Path, folder: Path) -> tuple[list[str], list[Path]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         errors = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
-        said = (errors or [done.stderr.strip() or done.stdout.strip()])[0].removeprefix("[ERROR]").strip()
+        said = (
+            (errors or [done.stderr.strip() or done.stdout.strip()])[0]
+            .removeprefix("[ERROR]")
+            .strip()
+        )
         raise Refused(
             f"kafka_source is maven: mvn could not resolve {pom}: {said} "
             "Mend that (a proxy or a mirror goes into ~/.m2/settings.xml), or set kafka_source to archive or local."
         )
-    return parse_list((folder / "list.txt").read_text(encoding="utf-8")), sorted((folder / "libs").iterdir())
+    return parse_list((folder / "list.txt").read_text(encoding="utf-8")), sorted(
+        (folder / "libs").iterdir()
+    )
 
 
 def from_maven(options: dict[str, object], cache: Path) -> Path:
@@ -167,7 +185,9 @@ def from_maven(options: dict[str, object], cache: Path) -> Path:
         try:
             wanted = parse_lock(text)
         except Refused as error:
-            raise Refused(f"kafka_maven_lock is {lock}: {error}. Write the lock anew (see the head of the POM).") from None
+            raise Refused(
+                f"kafka_maven_lock is {lock}: {error}. Write the lock anew (see the head of the POM)."
+            ) from None
         name = f"{top}-{hashlib.sha256((top + text).encode()).hexdigest()[:16]}.tar"
         if (cache / name).is_file():
             return cache / name
@@ -175,8 +195,13 @@ def from_maven(options: dict[str, object], cache: Path) -> Path:
         coordinates, jars = resolve(str(options["mvn"]), pom, Path(work))
         found = {jar.name: digest(jar, "sha256") for jar in jars}
         if options["write_lock"]:
-            lines = [f"{coordinate} sha256:{found[file_name(coordinate)]}" for coordinate in coordinates]
-            lock.write_text("# Made from the POM beside it, which says how.\n" + "\n".join(lines) + "\n", encoding="utf-8")
+            lines = [
+                f"{coordinate} sha256:{found[file_name(coordinate)]}" for coordinate in coordinates
+            ]
+            lock.write_text(
+                "# Made from the POM beside it, which says how.\n" + "\n".join(lines) + "\n",
+                encoding="utf-8",
+            )
             return from_maven({**options, "write_lock": False}, cache)
         errors = differences(wanted, found)
         if errors:
@@ -200,7 +225,10 @@ def from_url(options: dict[str, object], cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache, prefix=".archive-") as work:
         part = Path(work) / "part"
         try:
-            with open_url(url, timeout=60, http_agent="switchboard") as answer, part.open("wb") as stream:
+            with (
+                open_url(url, timeout=60, http_agent="switchboard") as answer,
+                part.open("wb") as stream,
+            ):
                 shutil.copyfileobj(answer, stream)
         except (OSError, ValueError) as error:
             raise Refused(
@@ -246,18 +274,28 @@ def main() -> None:
         if options["source"] == "local":
             archive = Path(options["path"])
             if not archive.is_file():
-                raise Refused(f"kafka_local_path is {archive}: the control node has no such file. Correct the path.")
+                raise Refused(
+                    f"kafka_local_path is {archive}: the control node has no such file. Correct the path."
+                )
         else:
             cache.mkdir(parents=True, exist_ok=True)
             # brokers of one cluster ask at the same time; the first makes the pack
             with (cache / ".lock").open("w", encoding="ascii") as guard:
                 fcntl.flock(guard, fcntl.LOCK_EX)
-                archive = from_maven(options, cache) if options["source"] == "maven" else from_url(options, cache)
-        module.exit_json(changed=False, archive=os.path.abspath(archive), sha256=digest(archive, "sha256"))
+                archive = (
+                    from_maven(options, cache)
+                    if options["source"] == "maven"
+                    else from_url(options, cache)
+                )
+        module.exit_json(
+            changed=False, archive=os.path.abspath(archive), sha256=digest(archive, "sha256")
+        )
     except Refused as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"kafka_cache is {cache}: {error}. Name a folder on the control node that you may write to.")
+        module.fail_json(
+            msg=f"kafka_cache is {cache}: {error}. Name a folder on the control node that you may write to."
+        )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ options:
   root: {description: The folder that holds the releases and the link C(current)., type: path, required: true}
   version: {description: 'Kafka''s version, which the archive must hold.', type: str, required: true}
   scala_version: {description: The Scala version in the name of Kafka's jar., type: str, required: true}
-  archive: {description: 'The archive on this host; needed when the release is not there. It is removed afterwards.', type: path}
+  archive:
+    description: The archive on this host; needed when the release is not there. It is removed afterwards.
+    type: path
   sha256: {description: The archive's SHA-256., type: str}
   launchers: {description: 'The commands: name and Java class.', type: dict, default: {}}
   launcher: {description: 'The text of a launcher; C(@name@) and C(@class@) are replaced.', type: str, default: ''}
@@ -48,12 +50,16 @@ class Refused(Exception):
 def check_archive(path: str | None, sha256: str | None) -> None:
     """Refuse an archive that is not there or is not the one that was verified."""
     if not path or not os.path.isfile(path):
-        raise Refused(f"the archive {path} is not on this host; run the whole role, not a part of it")
+        raise Refused(
+            f"the archive {path} is not on this host; run the whole role, not a part of it"
+        )
     if sha256:
         with open(path, "rb") as source:
             found = hashlib.file_digest(source, "sha256").hexdigest()
         if found != sha256:
-            raise Refused(f"{path} has the SHA-256 {found} after the transfer, not {sha256}; run the play again")
+            raise Refused(
+                f"{path} has the SHA-256 {found} after the transfer, not {sha256}; run the play again"
+            )
 
 
 def safe_members(archive: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, str]]:
@@ -67,14 +73,18 @@ def safe_members(archive: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, str]]:
     for member in archive:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if member.name.startswith("/") or ".." in parts:
-            raise Refused(f"the archive holds the path {member.name}, which leads out of it; use Apache's own archive")
+            raise Refused(
+                f"the archive holds the path {member.name}, which leads out of it; use Apache's own archive"
+            )
         if not parts:
             continue
         tops.add(parts[0])
         if member.isreg() and len(parts) > 1:
             members.append((member, "/".join(parts[1:])))
     if len(tops) != 1:
-        raise Refused(f"the archive holds {len(tops)} top-level folders, not one; use an archive laid out as Apache's")
+        raise Refused(
+            f"the archive holds {len(tops)} top-level folders, not one; use an archive laid out as Apache's"
+        )
     return members
 
 
@@ -82,7 +92,11 @@ def check_version(names: list[str], version: str, scala_version: str) -> None:
     """Refuse an archive that lacks the jar of the wanted version."""
     if f"libs/kafka_{scala_version}-{version}.jar" in names:
         return
-    held = [match.group(1) for name in names if (match := re.fullmatch(r"libs/kafka_([\d.]+-[\d.]+)\.jar", name))]
+    held = [
+        match.group(1)
+        for name in names
+        if (match := re.fullmatch(r"libs/kafka_([\d.]+-[\d.]+)\.jar", name))
+    ]
     raise Refused(
         f"kafka_version is {version}: the archive holds {'Kafka ' + held[0] if held else 'no Kafka'}, not "
         f"{scala_version}-{version}. Correct kafka_version and kafka_scala_version, or the archive"
@@ -110,7 +124,7 @@ def unpack(path: str, folder: str, version: str, scala_version: str) -> None:
                 shutil.copyfileobj(source, stream)
             os.chmod(target, 0o755 if member.mode & 0o111 else 0o644)
     for place, _, _ in os.walk(part):
-        os.chmod(place, 0o755)
+        os.chmod(place, 0o755)  # noqa: S103 - everybody may read Kafka and use its tools
     with open(os.path.join(part, MARK), "w", encoding="ascii"):
         pass
     shutil.rmtree(folder, ignore_errors=True)
@@ -131,7 +145,7 @@ def write(path: str, text: str) -> None:
     part = f"{path}.part"
     with open(part, "w", encoding="utf-8") as stream:
         stream.write(text)
-    os.chmod(part, 0o755)
+    os.chmod(part, 0o755)  # noqa: S103 - a command for everybody
     os.rename(part, path)
 
 
@@ -157,7 +171,9 @@ def main() -> None:
     missing = not os.path.exists(os.path.join(folder, MARK))
     pointed = os.readlink(link) if os.path.islink(link) else ""
     texts = {
-        os.path.join(options["bin"], name): options["launcher"].replace("@name@", name).replace("@class@", java_class)
+        os.path.join(options["bin"], name): options["launcher"]
+        .replace("@name@", name)
+        .replace("@class@", java_class)
         for name, java_class in options["launchers"].items()
     }
     stale = {
@@ -167,9 +183,15 @@ def main() -> None:
     }
     release_changed = missing or pointed != options["name"]
     diff = [
-        {"before_header": link, "after_header": link, "before": f"{pointed}\n" if pointed else "", "after": f"{options['name']}\n"}
+        {
+            "before_header": link,
+            "after_header": link,
+            "before": f"{pointed}\n" if pointed else "",
+            "after": f"{options['name']}\n",
+        }
     ] * release_changed + [
-        {"before_header": path, "after_header": path, "before": read(path) or "", "after": text} for path, text in stale.items()
+        {"before_header": path, "after_header": path, "before": read(path) or "", "after": text}
+        for path, text in stale.items()
     ]
     if not module.check_mode:
         try:
@@ -191,7 +213,10 @@ def main() -> None:
             if options["archive"] and os.path.isfile(options["archive"]):
                 os.remove(options["archive"])
     module.exit_json(
-        changed=bool(release_changed or stale), diff=diff, release=folder, release_changed=release_changed
+        changed=bool(release_changed or stale),
+        diff=diff,
+        release=folder,
+        release_changed=release_changed,
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -32,8 +33,13 @@ options:
     suboptions:
       name: {description: The topic's name., type: str, required: true}
       partitions: {description: How many partitions it has., type: int, default: 1}
-      replication_factor: {description: How many brokers hold each record; without it the broker's default, and not compared., type: int}
-      config: {description: 'Settings of the topic; null gives one back to the broker''s default.', type: dict, default: {}}
+      replication_factor:
+        description: How many brokers hold each record; without it the broker's default, and not compared.
+        type: int
+      config:
+        description: Settings of the topic; null gives one back to the broker's default.
+        type: dict
+        default: {}
       state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
   allow_delete:
     description: Whether topics with C(state=absent) are deleted, with their records.
@@ -64,12 +70,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 created: {description: Names of the topics that were created., type: list, elements: str, returned: success}
-changed_topics: {description: Names of the topics that were grown or configured., type: list, elements: str, returned: success}
+changed_topics:
+  description: Names of the topics that were grown or configured.
+  type: list
+  elements: str
+  returned: success
 deleted: {description: Names of the topics that were deleted., type: list, elements: str, returned: success}
 """
 
 # DescribeConfigs: the source of a setting that was made on the topic itself (KIP-226, DYNAMIC_TOPIC_CONFIG).
 DYNAMIC_TOPIC_CONFIG = 1
+
+
+# A topic as declared (the module's suboptions) or as found (see plan).
+Topic = dict[str, Any]
 
 
 class Refused(Exception):
@@ -87,21 +101,25 @@ def as_text(value: object) -> str | None:
     return str(value)
 
 
-def check(declared: list[dict]) -> None:
+def check(declared: list[Topic]) -> None:
     """Refuse a list that contradicts itself."""
     seen = set()
     for topic in declared:
         if topic["name"] in seen:
-            raise Refused(f"kafka_topics is a list with {topic['name']} twice: a topic is declared once. Take one entry away.")
+            raise Refused(
+                f"kafka_topics is a list with {topic['name']} twice: a topic is declared once. Take one entry away."
+            )
         seen.add(topic["name"])
         if topic["partitions"] < 1:
             raise Refused(
-                f"kafka_topics is a list with {topic['name']} of {topic['partitions']} partitions: a topic has at least one. "
-                "Set its partitions to 1 or more."
+                f"kafka_topics is a list with {topic['name']} of {topic['partitions']} partitions: a topic "
+                "has at least one. Set its partitions to 1 or more."
             )
 
 
-def plan(declared: list[dict], found: dict[str, dict], allow_delete: bool) -> dict[str, list]:
+def plan(
+    declared: list[Topic], found: dict[str, Topic], allow_delete: bool
+) -> dict[str, list[Any]]:
     """Compare what is declared with what was found.
 
     Args:
@@ -117,7 +135,7 @@ def plan(declared: list[dict], found: dict[str, dict], allow_delete: bool) -> di
     Raises:
         Refused: partitions would be taken away, replicas moved, or a topic deleted without permission.
     """
-    result: dict[str, list] = {"create": [], "grow": [], "configure": [], "delete": []}
+    result: dict[str, list[Any]] = {"create": [], "grow": [], "configure": [], "delete": []}
     for topic in declared:
         name = topic["name"]
         there = found.get(name)
@@ -135,30 +153,36 @@ def plan(declared: list[dict], found: dict[str, dict], allow_delete: bool) -> di
             continue
         if topic["partitions"] < there["partitions"]:
             raise Refused(
-                f"kafka_topics is a list with {name} of {topic['partitions']} partitions: it has {there['partitions']}, and "
-                f"Kafka cannot take partitions away. Declare {there['partitions']}, or a new topic under another name."
+                f"kafka_topics is a list with {name} of {topic['partitions']} partitions: it has "
+                f"{there['partitions']}, and Kafka cannot take partitions away. Declare {there['partitions']}, or "
+                "a new topic under another name."
             )
         if topic["replication_factor"] not in (None, there["replication_factor"]):
             raise Refused(
                 f"kafka_topics is a list with {name} of the replication factor {topic['replication_factor']}: it has "
-                f"{there['replication_factor']}, and replicas are moved by hand. Declare {there['replication_factor']}, or "
-                "move them with kafka-reassign-partitions.sh first."
+                f"{there['replication_factor']}, and replicas are moved by hand. Declare "
+                f"{there['replication_factor']}, or move them with kafka-reassign-partitions.sh first."
             )
         if topic["partitions"] > there["partitions"]:
             result["grow"].append((name, topic["partitions"]))
         settings = {}
         for key, value in topic["config"].items():
             text = as_text(value)
-            if (text is None and key in there["own"]) or (text is not None and there["config"].get(key) != text):
+            if (text is None and key in there["own"]) or (
+                text is not None and there["config"].get(key) != text
+            ):
                 settings[key] = text
         if settings:
             result["configure"].append((name, settings))
     return result
 
 
-def states(declared: list[dict], found: dict[str, dict], changes: dict[str, list]) -> tuple[dict, dict]:
+def states(
+    declared: list[Topic], found: dict[str, Topic], changes: dict[str, list[Any]]
+) -> tuple[dict[str, Topic], dict[str, Topic]]:
     """Return the declared topics before and after the changes, for a diff: only what is declared is shown."""
-    before, after = {}, {}
+    before: dict[str, Topic] = {}
+    after: dict[str, Topic] = {}
     grown, set_up = dict(changes["grow"]), dict(changes["configure"])
     for topic in declared:
         name, there = topic["name"], found.get(topic["name"])
@@ -172,13 +196,23 @@ def states(declared: list[dict], found: dict[str, dict], changes: dict[str, list
             continue
         if there:
             settings = dict(before[name]["config"])
-            settings.update({key: value or "(default)" for key, value in set_up.get(name, {}).items()})
-            after[name] = {**before[name], "partitions": grown.get(name, there["partitions"]), "config": settings}
+            settings.update(
+                {key: value or "(default)" for key, value in set_up.get(name, {}).items()}
+            )
+            after[name] = {
+                **before[name],
+                "partitions": grown.get(name, there["partitions"]),
+                "config": settings,
+            }
         else:
             after[name] = {
                 "partitions": topic["partitions"],
                 "replication_factor": topic["replication_factor"] or "(default)",
-                "config": {key: as_text(value) for key, value in sorted(topic["config"].items()) if value is not None},
+                "config": {
+                    key: as_text(value)
+                    for key, value in sorted(topic["config"].items())
+                    if value is not None
+                },
             }
     return before, after
 
@@ -200,11 +234,11 @@ class Cluster:
             }
         )
 
-    def wait(self, futures: dict) -> dict:
+    def wait(self, futures: dict[Any, Any]) -> dict[Any, Any]:
         """Return the results of a call, by name or resource; the exception of the first that failed."""
         return {key: future.result(timeout=self.timeout) for key, future in futures.items()}
 
-    def find(self, names: list[str], settings_of: list[str]) -> dict[str, dict]:
+    def find(self, names: list[str], settings_of: list[str]) -> dict[str, Topic]:
         """Look up topics and, for some of them, their settings."""
         from confluent_kafka.admin import ConfigResource
 
@@ -212,25 +246,31 @@ class Cluster:
         found = {
             name: {
                 "partitions": len(there[name].partitions),
-                "replication_factor": max((len(part.replicas) for part in there[name].partitions.values()), default=0),
+                "replication_factor": max(
+                    (len(part.replicas) for part in there[name].partitions.values()), default=0
+                ),
                 "config": {},
                 "own": {},
             }
             for name in names
             if name in there and there[name].error is None
         }
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in settings_of if name in found]
+        resources = [
+            ConfigResource(ConfigResource.Type.TOPIC, name) for name in settings_of if name in found
+        ]
         if resources:
             futures = self.admin.describe_configs(resources, request_timeout=self.timeout)
             for resource, entries in self.wait(futures).items():
                 topic = found[resource.name]
                 topic["config"] = {entry.name: entry.value for entry in entries.values()}
                 topic["own"] = {
-                    entry.name: entry.value for entry in entries.values() if int(entry.source) == DYNAMIC_TOPIC_CONFIG
+                    entry.name: entry.value
+                    for entry in entries.values()
+                    if int(entry.source) == DYNAMIC_TOPIC_CONFIG
                 }
         return found
 
-    def create(self, topics: list[dict]) -> None:
+    def create(self, topics: list[Topic]) -> None:
         """Create topics."""
         from confluent_kafka.admin import NewTopic
 
@@ -239,7 +279,11 @@ class Cluster:
                 topic["name"],
                 num_partitions=topic["partitions"],
                 replication_factor=topic["replication_factor"] or -1,
-                config={key: as_text(value) for key, value in topic["config"].items() if value is not None},
+                config={
+                    key: as_text(value)
+                    for key, value in topic["config"].items()
+                    if value is not None
+                },
             )
             for topic in topics
         ]
@@ -252,7 +296,9 @@ class Cluster:
         wanted = [NewPartitions(name, number) for name, number in sizes]
         self.wait(self.admin.create_partitions(wanted, request_timeout=self.timeout))
 
-    def configure(self, settings: list[tuple[str, dict]], found: dict[str, dict]) -> None:
+    def configure(
+        self, settings: list[tuple[str, dict[str, Any]]], found: dict[str, Topic]
+    ) -> None:
         """Set configuration; the call replaces a topic's own settings, so those that stay are sent with it."""
         from confluent_kafka.admin import ConfigResource
 
@@ -305,7 +351,11 @@ def main() -> None:
                     "partitions": {"type": "int", "default": 1},
                     "replication_factor": {"type": "int"},
                     "config": {"type": "dict", "default": {}},
-                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    "state": {
+                        "type": "str",
+                        "choices": ["present", "absent"],
+                        "default": "present",
+                    },
                 },
             },
             "allow_delete": {"type": "bool", "default": False},
@@ -317,18 +367,25 @@ def main() -> None:
     options = module.params
     declared = options["topics"]
     fresh = module.check_mode and options["assume_empty"]
-    cluster = None
-    found: dict[str, dict] = {}
+    cluster: Cluster | None = None
+    found: dict[str, Topic] = {}
     try:
         check(declared)
         if not fresh:
             try:
                 cluster = Cluster(options["bootstrap_servers"], options["timeout"])
             except ImportError:
-                module.fail_json(msg=missing_required_lib("confluent_kafka (Debian: python3-confluent-kafka)"))
+                module.fail_json(
+                    msg=missing_required_lib("confluent_kafka (Debian: python3-confluent-kafka)")
+                )
+            assert cluster is not None  # fail_json above does not return
             found = cluster.find(
                 [topic["name"] for topic in declared],
-                [topic["name"] for topic in declared if topic["config"] and topic["state"] == "present"],
+                [
+                    topic["name"]
+                    for topic in declared
+                    if topic["config"] and topic["state"] == "present"
+                ],
             )
         changes = plan(declared, found, options["allow_delete"])
         before, after = states(declared, found, changes)
@@ -368,11 +425,13 @@ def main() -> None:
     )
 
 
-def render(topics: dict) -> str:
+def render(topics: dict[str, Topic]) -> str:
     """Return topics as lines, one a setting, so that a diff shows what changes."""
     lines = []
     for name in sorted(topics):
-        lines.append(f"{name}: partitions {topics[name]['partitions']}, replication factor {topics[name]['replication_factor']}")
+        lines.append(
+            f"{name}: partitions {topics[name]['partitions']}, replication factor {topics[name]['replication_factor']}"
+        )
         lines += [f"  {key}: {value}" for key, value in topics[name]["config"].items()]
     return "".join(f"{line}\n" for line in lines)
 

@@ -156,10 +156,9 @@ def refusals(
     errors = []
     seen: dict[tuple[int, str], str] = {}
     for entry in wanted:
-        try:
-            port = int(entry["port"])
-        except (TypeError, ValueError):
-            port = 0
+        # text or number, as it comes out of a template; int() would cut a fraction off
+        text = str(entry["port"]).strip()
+        port = int(text) if text.isdecimal() else 0
         if not 1 <= port <= 65535:
             errors.append(
                 f"{entry['variable']} is {entry['port']}: a TCP port is a whole number from 1 to 65535. Choose one."
@@ -209,7 +208,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params["ports"]
-    numbers = {int(entry["port"]) for entry in wanted if str(entry["port"]).isdigit()}
+    numbers = {int(entry["port"]) for entry in wanted if str(entry["port"]).strip().isdecimal()}
     sockets = [row for row in listening_sockets() if row[1] in numbers]
     errors = refusals(wanted, sockets, holders({row[2] for row in sockets}) if sockets else {})
     if errors:

@@ -7,33 +7,38 @@ import fnmatch
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
 import subprocess
 import tarfile
 import tempfile
+import zlib
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
 
 DOCUMENTATION = r"""
 ---
 module: release_pack
 short_description: Pack a Django project for release
 description:
-  - Runs on the control node. Makes one reproducible archive of a project, whether it comes from a
-    directory, a git repository or an archive, and names it by its content, so that the same code
-    always has the same release id. Looks into the project before any server is touched.
+  - Runs on the control node. Fetches a project from a directory, a git repository or an archive,
+    makes one reproducible archive of it and names that by its content, so that the same code always
+    has the same release id. Looks into the project before any server is touched.
   - It writes to C(cache) alone, in check mode too, and never reports a change.
 options:
   site: {description: The site's name., type: str, required: true}
   source: {description: Where the project comes from., type: str, choices: [directory, git, archive], required: true}
-  path:
-    description: The directory, the bare git repository, or the archive, on the control node.
-    type: path
-    required: true
+  directory: {description: 'For directory, the project''s folder on the control node.', type: path, default: ''}
+  repository: {description: 'For git, the repository''s address.', type: str, default: ''}
   version: {description: 'For git, the branch, tag or commit.', type: str, default: HEAD}
-  cache: {description: The directory the pack is written to., type: path, required: true}
+  archive: {description: 'For archive, the URL; a file:// path is allowed.', type: str, default: ''}
+  archive_sha256: {description: 'For archive, its SHA-256 in hexadecimal digits.', type: str, default: ''}
+  cache: {description: The directory that packs and fetched projects are kept in., type: path, required: true}
   exclude: {description: Shell patterns of names to leave out., type: list, elements: str, default: []}
   project_dir: {description: The folder of manage.py below the source's root., type: str, default: .}
   requirements:
@@ -48,10 +53,26 @@ author:
   - The Switchboard authors
 """
 
+EXAMPLES = r"""
+- name: Pack the project in a folder of the control node
+  release_pack:
+    site: lab
+    source: directory
+    directory: ../lab
+    cache: .cache/releases
+    settings_module: lab.settings
+    wsgi_module: lab.wsgi
+  delegate_to: localhost
+  become: false
+"""
+
 RETURN = r"""
 id: {description: 'The release id, 12 hexadecimal digits of the content''s SHA-256.', type: str, returned: success}
 archive: {description: The path of the pack on the control node., type: str, returned: success}
 """
+
+
+GIT_SECONDS = 300
 
 
 class Refused(Exception):
@@ -99,16 +120,105 @@ def read_tar(data: bytes) -> dict[str, tuple[bytes, bool]]:
     return files
 
 
-def git_tar(repository: Path, version: str) -> bytes:
-    """Return the tree of a commit as a tar archive; raise ValueError where git does not know it."""
-    result = subprocess.run(
-        ["git", "-C", str(repository), "archive", "--format=tar", version],
-        capture_output=True,
-        check=False,
-    )
+def git(*words: str) -> bytes:
+    """Run git, which asks nobody for a password; raise ValueError with what it said where it fails."""
+    environment = {
+        **os.environ,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": os.environ.get(
+            "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10"
+        ),
+    }
+    try:
+        result = subprocess.run(
+            ["git", *words],
+            capture_output=True,
+            check=False,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=GIT_SECONDS,
+        )
+    except FileNotFoundError:
+        raise ValueError("the control node has no git; install it") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"git did not end within {GIT_SECONDS} seconds") from None
     if result.returncode:
-        raise ValueError(result.stderr.decode(errors="replace").strip())
+        said = result.stderr.decode(errors="replace").strip()
+        raise ValueError(" ".join(said.splitlines()) or f"git ended with {result.returncode}")
     return result.stdout
+
+
+def fetch_git(repository: str, version: str, copy: Path) -> bytes:
+    """Return the tree of a branch, tag or commit as a tar archive, fetched through a bare copy.
+
+    Raises Refused, naming the repository where it can't be fetched, or the version that it lacks.
+    """
+    at = ("-C", str(copy))
+    try:
+        copy.mkdir(parents=True, exist_ok=True)
+        git(*at, "init", "--quiet", "--bare")
+        wanted = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        wanted += ["+HEAD:refs/remote/HEAD"] if version == "HEAD" else []
+        git(*at, "fetch", "--quiet", "--force", "--prune", "--no-tags", "--", repository, *wanted)
+    except ValueError as error:
+        raise refuse(
+            "django_repository",
+            repository,
+            f"it can't be fetched: {error}.",
+            "Correct the address, or let this control node reach it and read it without a password.",
+        ) from error
+    try:
+        if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", version):
+            try:
+                git(*at, "cat-file", "-e", f"{version}^{{commit}}")
+            except ValueError:  # a commit that no branch and no tag leads to
+                git(*at, "fetch", "--quiet", "--", repository, version)
+        name = "refs/remote/HEAD" if version == "HEAD" else version
+        return git(*at, "archive", "--format=tar", f"{name}^{{commit}}")
+    except ValueError as error:
+        raise refuse(
+            "django_version",
+            version,
+            f"{repository} has no such branch, tag or commit ({error}).",
+            "Name one that it has; `git ls-remote` lists them.",
+        ) from error
+
+
+def fetch_archive(url: str, digest: str, copy: Path) -> bytes:
+    """Return the bytes of an archive whose SHA-256 is ``digest``, from ``copy`` where that has them.
+
+    Raises Refused, naming the URL where it can't be fetched, or the sum that is another.
+    """
+    if copy.is_file() and hashlib.sha256(data := copy.read_bytes()).hexdigest() == digest:
+        return data
+    try:
+        with open_url(url if "://" in url else Path(url).resolve().as_uri(), timeout=30) as answer:
+            data = answer.read()
+    except (OSError, ValueError, HTTPException) as error:
+        raise refuse(
+            "django_archive",
+            url,
+            f"it can't be fetched: {error}.",
+            "Correct the URL, or let this control node reach it.",
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise refuse(
+            "django_archive_sha256",
+            digest,
+            f"{url} has the SHA-256 {found}.",
+            "Take the sum from a source that you trust; if this one is right, somebody changed the archive.",
+        )
+    store(copy, data)
+    return data
+
+
+def store(path: Path, data: bytes) -> None:
+    """Write a file of the cache in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as draft:
+        draft.write(data)
+    os.replace(draft.name, path)
 
 
 def requirement_names(text: str) -> dict[str, bool]:
@@ -179,6 +289,37 @@ def check_project(
         )
 
 
+def read_project(want: dict[str, Any], cache: Path) -> dict[str, tuple[bytes, bool]]:
+    """Return the files of the project that the options ``want`` name; raise Refused where there is none."""
+    if want["source"] == "directory":
+        folder = Path(want["directory"])
+        if not folder.is_dir():
+            raise refuse(
+                "django_directory",
+                folder,
+                "the control node has no such directory.",
+                "Name your project's folder.",
+            )
+        return read_directory(folder, want["exclude"])
+    if want["source"] == "git":
+        variable, value = "django_version", want["version"]
+        name = hashlib.sha256(want["repository"].encode()).hexdigest()[:12]
+        data = fetch_git(want["repository"], value, cache / f"{want['site']}-{name}.git")
+    else:
+        variable, value = "django_archive", want["archive"]
+        digest = want["archive_sha256"]
+        data = fetch_archive(value, digest, cache / f"{want['site']}-{digest[:12]}.archive")
+    try:
+        return read_tar(data)
+    except (ValueError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        raise refuse(
+            variable,
+            value,
+            f"it can't be unpacked: {error}.",
+            "Pack the project as a tar archive with plain relative paths.",
+        ) from error
+
+
 def content_id(files: dict[str, tuple[bytes, bool]]) -> str:
     """Return 12 hexadecimal digits that name this content: paths, executable bits and bytes."""
     digest = hashlib.sha256()
@@ -208,8 +349,11 @@ def main() -> None:
         argument_spec={
             "site": {"type": "str", "required": True},
             "source": {"type": "str", "required": True, "choices": ["directory", "git", "archive"]},
-            "path": {"type": "path", "required": True},
+            "directory": {"type": "path", "default": ""},
+            "repository": {"type": "str", "default": ""},
             "version": {"type": "str", "default": "HEAD"},
+            "archive": {"type": "str", "default": ""},
+            "archive_sha256": {"type": "str", "default": ""},
             "cache": {"type": "path", "required": True},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "project_dir": {"type": "str", "default": "."},
@@ -222,42 +366,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     want = module.params
-    path = Path(want["path"])
-    variable = {
-        "directory": "django_directory",
-        "git": "django_version",
-        "archive": "django_archive",
-    }[want["source"]]
+    cache = Path(want["cache"])
     try:
-        if want["source"] == "directory":
-            if not path.is_dir():
-                raise refuse(
-                    variable,
-                    path,
-                    "the control node has no such directory.",
-                    "Name your project's folder.",
-                )
-            files = read_directory(path, want["exclude"])
-        else:
-            try:
-                files = read_tar(
-                    git_tar(path, want["version"]) if want["source"] == "git" else path.read_bytes()
-                )
-            except (OSError, ValueError, tarfile.TarError) as error:
-                value = want["version"] if want["source"] == "git" else path
-                raise refuse(
-                    variable, value, f"it can't be read: {error}.", "Correct it."
-                ) from error
+        files = read_project(want, cache)
         check_project(files, want, want["require_hashes"])
     except Refused as error:
         module.fail_json(msg=f"Site {want['site']}: {error}")
     release = content_id(files)
-    target = Path(want["cache"]) / f"{want['site']}-{release}.tar.gz"
+    target = cache / f"{want['site']}-{release}.tar.gz"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as draft:
-            draft.write(pack(files))
-        os.replace(draft.name, target)
+        store(target, pack(files))
     module.exit_json(changed=False, id=release, archive=str(target))
 
 

@@ -7,6 +7,7 @@ import grp
 import hashlib
 import os
 import pwd
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_environment import read as read_environment
+from ansible.module_utils.site_environment import parse, read
 
 DOCUMENTATION = r"""
 ---
@@ -24,15 +25,25 @@ short_description: Build, prove and switch to a release of a Django site
 description:
   - Unpacks the archive to C(releases/<id>/app), makes the virtual environment of its locked
     requirements (shared by releases with the same lock), imports the settings and the applications,
-    runs C(check --deploy), C(collectstatic) and C(migrate) as the site's user, and only then moves
-    the link C(current). A failure before that leaves the running release as it was.
-  - A release that is current already is left alone. Check mode tells whether the link would move.
+    runs C(check --deploy), C(collectstatic) and C(migrate) as the site's user, and only then writes
+    the site's environment files and moves the link C(current). A failure before that leaves the
+    running release and its environment as they were.
+  - A current release whose environment changes is proven with the new one before it is written.
+  - What is as wanted already is left alone. Check mode tells what would change.
 options:
   site: {description: 'The site''s name, also its user and group.', type: str, required: true}
   id: {description: The release id., type: str, required: true}
   archive: {description: The pack on this host., type: path, required: true}
   home: {description: The site's home., type: path, required: true}
   environment_dir: {description: The folder of the site's environment files., type: path, required: true}
+  settings: {description: The text of C(settings.env)., type: str, required: true}
+  secrets: {description: The text of C(secrets.env)., type: str, required: true}
+  secret_key:
+    description:
+      - The text of C(secret_key.env). Where its variable is empty, the value on the host is kept, or
+        made if there is none.
+    type: str
+    required: true
   wsgi_script: {description: The text of the WSGI script that Apache loads., type: str, required: true}
   project_dir: {description: The folder of manage.py below the archive's root., type: str, default: .}
   requirements: {description: 'The locked requirements, relative to project_dir.', type: str, default: requirements.txt}
@@ -54,6 +65,22 @@ options:
   keep: {description: How many releases stay on the host., type: int, default: 5}
 author:
   - The Switchboard authors
+"""
+
+EXAMPLES = r"""
+- name: Release the site lab
+  site_release:
+    site: lab
+    id: 0123456789ab
+    archive: /srv/lab/archives/0123456789ab.tar.gz
+    home: /srv/lab
+    environment_dir: /etc/switchboard/lab
+    settings: "LAB_DEBUG=\"0\"\n"
+    secrets: "LAB_TOKEN=\"a secret\"\n"
+    secret_key: "LAB_KEY=\"\"\n"
+    wsgi_script: "from lab.wsgi import application\n"
+    settings_module: lab.settings
+    wsgi_module: lab.wsgi
 """
 
 RETURN = r"""
@@ -85,18 +112,43 @@ class Release:
         self.project = self.path / "app" / params["project_dir"]
         self.python = self.path / "venv" / "bin" / "python"
         self.static = self.path / "static"
-        self.environment = read_environment(params["environment_dir"])
+        self.folder = Path(params["environment_dir"])
+        self.files = {
+            "settings.env": params["settings"],
+            "secrets.env": params["secrets"],
+            "secret_key.env": self.with_key(params["secret_key"]),
+        }
+        self.environment = read(self.folder, self.files) if self.folder.is_dir() else {}
+
+    def with_key(self, text: str) -> str:
+        """Return the text of secret_key.env, with the host's own key where the text names none."""
+        for name, value in parse(text).items():
+            if not value:
+                path = self.folder / "secret_key.env"
+                known = (
+                    list(parse(path.read_text(encoding="utf-8")).values()) if path.is_file() else []
+                )
+                key = (known or [""])[0] or secrets.token_hex(32)
+                text = text.replace(f'{name}=""', f'{name}="{key}"')
+        return text
 
     def previous(self) -> str:
         """Return the id of the current release, or an empty text."""
         return os.path.basename(os.readlink(self.current)) if self.current.is_symlink() else ""
 
     def hide(self, text: str) -> str:
-        """Take the values of the site's environment that could be secrets out of a text."""
-        for name, value in self.environment.items():
-            if len(value) >= 8 and any(
-                word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "KEY")
-            ):
+        """Take the values of the site's environment that are or could be secrets out of a text."""
+        secret = [
+            *parse(self.files["secrets.env"]).values(),
+            *parse(self.files["secret_key.env"]).values(),
+            *(
+                value
+                for name, value in self.environment.items()
+                if any(word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "KEY"))
+            ),
+        ]
+        for value in sorted(secret, key=len, reverse=True):
+            if len(value) >= 4:  # a shorter one would take letters out of every word
                 text = text.replace(value, "********")
         return text
 
@@ -137,6 +189,37 @@ class Release:
         """Return the command line of a manage.py command."""
         return [str(self.python), "manage.py", *words]
 
+    def changed_files(self) -> list[str]:
+        """Return the names of the environment files whose text, owner or mode is not as wanted."""
+        try:
+            group = grp.getgrnam(self.site).gr_gid
+        except KeyError:  # a check of a host that lacks the site
+            return list(self.files)
+        wrong = []
+        for name, text in self.files.items():
+            path = self.folder / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                wrong.append(name)
+                continue
+            found = path.stat()
+            if (found.st_uid, found.st_gid, found.st_mode & 0o7777) != (0, group, 0o640):
+                wrong.append(name)
+        return wrong
+
+    def write_environment(self, names: list[str]) -> None:
+        """Replace environment files, each in one step, for root and the site's group alone."""
+        group = grp.getgrnam(self.site).gr_gid
+        for name in names:
+            draft = self.folder / f".{name}.new"
+            draft.unlink(missing_ok=True)
+            with open(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as file:
+                file.write(self.files[name])
+                os.fchown(file.fileno(), 0, group)
+                os.fchmod(file.fileno(), 0o640)
+            os.replace(draft, self.folder / name)
+
     def unpack(self) -> None:
         """Lay the project out, readable by the site's group alone."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -144,6 +227,8 @@ class Release:
         os.chmod(self.path, 0o755)  # noqa: S103 - Apache passes through to static and wsgi.py
         group = grp.getgrnam(self.site).gr_gid
         with tarfile.open(self.params["archive"]) as archive:
+            if hasattr(tarfile, "data_filter"):  # Debian 12's Python may lack it
+                archive.extraction_filter = tarfile.data_filter
             archive.extractall(self.path / "app")  # noqa: S202 - made by release_pack: plain files, relative names
         for folder, folders, names in os.walk(self.path / "app"):
             for name in [".", *folders, *names]:
@@ -192,6 +277,7 @@ class Release:
                     check=False,
                 )
                 if result.returncode:
+                    shutil.rmtree(path, ignore_errors=True)
                     raise Refused(
                         f"django_requirements is {self.params['requirements']}: pip could not install it. "
                         "Correct the lock, or make the package index reachable from this host. "
@@ -253,6 +339,25 @@ class Release:
                 os.chown(entry, 0, 0)
                 os.chmod(entry, 0o755 if os.path.isdir(entry) else 0o644)
 
+    def migrate(self) -> None:
+        """Bring the database up to the release, and run the commands that come after it."""
+        if self.params["migrate"]:
+            self.run(
+                self.manage("migrate", "--noinput"),
+                "django_migrate",
+                "true",
+                "`manage.py migrate` failed.",
+                "Mend the migration; the database may hold those that came before it.",
+            )
+        for command in self.params["commands"]:
+            self.run(
+                self.manage(*shlex.split(command)),
+                "django_commands",
+                command,
+                "`manage.py` failed with it.",
+                "Correct the command.",
+            )
+
     def build(self) -> None:
         """Do all that comes before the switch. Remove the half-made release on failure."""
         try:
@@ -263,22 +368,7 @@ class Release:
             )
             self.prove()
             self.collect()
-            if self.params["migrate"]:
-                self.run(
-                    self.manage("migrate", "--noinput"),
-                    "django_migrate",
-                    "true",
-                    "`manage.py migrate` failed.",
-                    "Mend the migration; the database may hold those that came before it.",
-                )
-            for command in self.params["commands"]:
-                self.run(
-                    self.manage(*shlex.split(command)),
-                    "django_commands",
-                    command,
-                    "`manage.py` failed with it.",
-                    "Correct the command.",
-                )
+            self.migrate()
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
@@ -314,7 +404,9 @@ class Release:
         for path in releases[self.params["keep"] :]:
             if path.name not in (self.id, previous):
                 shutil.rmtree(path)
-                (self.home / "archives" / f"{path.name}.tar.gz").unlink(missing_ok=True)
+        for archive in (self.home / "archives").glob("*.tar.gz"):
+            if not (self.home / "releases" / archive.name.removesuffix(".tar.gz")).is_dir():
+                archive.unlink()
         used = {os.path.realpath(path / "venv") for path in (self.home / "releases").iterdir()}
         for path in (self.home / "venvs").iterdir():
             if os.path.realpath(path) not in used:
@@ -331,6 +423,10 @@ def main() -> None:
             "archive": {"type": "path", "required": True},
             "home": {"type": "path", "required": True},
             "environment_dir": {"type": "path", "required": True},
+            "settings": text,
+            # only the whole text is hidden from the output; run() hides each value
+            "secrets": {"type": "str", "required": True, "no_log": True},
+            "secret_key": {"type": "str", "required": True, "no_log": True},
             "wsgi_script": text,
             "project_dir": {"type": "str", "default": "."},
             "requirements": {"type": "str", "default": "requirements.txt"},
@@ -354,28 +450,49 @@ def main() -> None:
     previous = release.previous()
     moves = previous != release.id or not release.ready.exists()
     rewrites = release.write_script(write=False)
-    diff = {
-        "before": f"{release.current} -> {previous}\n",
-        "after": f"{release.current} -> {release.id}\n",
-    }
+    files = release.changed_files()
     answer = {
-        "changed": moves or rewrites,
+        "changed": bool(moves or rewrites or files),
         "previous": previous,
         "release": release.id,
-        "diff": diff,
+        "diff": differences(release, previous, files),
     }
     if module.check_mode or not answer["changed"]:
         module.exit_json(**answer)
     try:
         if not release.ready.exists():
             release.build()
-        release.write_script(write=True)
-        if moves:
-            release.switch()
-            release.prune(previous)
+        else:
+            release.prove()
+            if files:  # they may name another database
+                release.migrate()
     except Refused as error:
         module.fail_json(msg=f"Site {release.site}: {error}")
+    release.write_environment(files)
+    release.write_script(write=True)
+    if moves:
+        release.switch()
+        release.prune(previous)
     module.exit_json(**answer)
+
+
+def differences(release: Release, previous: str, files: list[str]) -> list[dict[str, str]]:
+    """Return what changes, for the diff; of secrets it names the file alone."""
+    found = [
+        {
+            "before": f"{release.current} -> {previous}\n",
+            "after": f"{release.current} -> {release.id}\n",
+        }
+    ]
+    for name in files:
+        path = release.folder / name
+        if name == "settings.env":
+            before = path.read_text(encoding="utf-8") if path.is_file() else ""
+            header = {"before_header": str(path), "after_header": str(path)}
+            found.append({**header, "before": before, "after": release.files[name]})
+        else:
+            found.append({"prepared": f"{path}: other values\n"})
+    return found
 
 
 if __name__ == "__main__":

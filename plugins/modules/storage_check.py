@@ -146,7 +146,9 @@ def main() -> None:
     if errors:
         module.fail_json(msg=" ".join(errors))
     module.exit_json(
-        changed=False, free_mb=room, present={path: os.path.lexists(path) for path in wanted["look_for"]}
+        changed=False,
+        free_mb=room,
+        present={path: os.path.lexists(path) for path in wanted["look_for"]},
     )
 
 

@@ -35,13 +35,13 @@ def descriptions(
 @pytest.fixture(scope="module")
 def deployed(host: Host, descriptions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the description of the host under test."""
-    return descriptions[host.backend.host if hasattr(host.backend, "host") else host.backend.name]
+    return descriptions[host.backend.host]
 
 
 @pytest.fixture(scope="module")
 def address(host: Host, deployed: dict[str, Any]) -> str:
     """Return the address at which the host is reached from here: a container's own, or the inventory's."""
-    if "docker" in type(host.backend).__module__:
+    if "docker" in deployed["connection"]:
         return host.check_output("hostname -I").split()[0]
     return deployed["address"]
 

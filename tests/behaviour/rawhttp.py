@@ -7,6 +7,7 @@ module uses the standard library alone, so a test can also run it on the tested 
 from __future__ import annotations
 
 import base64
+import http
 import json
 import os
 import socket
@@ -17,8 +18,10 @@ from typing import Any
 
 # Opcodes of RFC 6455, 5.2.
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-# What tells an error page that Apache made itself from one of the application.
-APACHE_MADE = (b"-//IETF//DTD HTML 2.0//EN", b"This address takes WebSocket connections only.")
+# The type of the error pages that Apache makes itself; no Django project answers in that charset.
+APACHE_MADE = "text/html; charset=iso-8859-1"
+# The reason phrases that Apache and Django use.
+PHRASES = {status.phrase for status in http.HTTPStatus} | {"Request Entity Too Large", ""}
 
 
 class ClosedError(Exception):
@@ -34,7 +37,7 @@ class Response:
     """One HTTP response; `status` is None where the connection ended without a status line."""
 
     status: int | None = None
-    version: str = ""
+    reason: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     seconds: float = 0.0
@@ -46,18 +49,23 @@ class Response:
 
     @property
     def answerer(self) -> str:
-        """Say who answered: `daphne`, `mod_wsgi`, `apache`, or `nobody` without a status line."""
+        """Say who answered: `daphne`, `mod_wsgi`, `apache`, or `nobody` without a status line.
+
+        The probe project's pages say it themselves. Daphne is known by what it accepts, by the header
+        Server of its pages, and by the reason phrases of its own with which it refuses a handshake;
+        Apache by its error pages. What is left comes from the project in mod_wsgi.
+        """
         if self.status is None:
             return "nobody"
         told = self.header("X-Answered-By")
         if told:
             return told
         server = (self.header("Server") or "").lower()
-        if self.status == 101 or "daphne" in server or "autobahn" in server:
+        if self.status == 101 or "daphne" in server:
             return "daphne"
-        if any(mark in self.body for mark in APACHE_MADE):
+        if self.header("Content-Type") == APACHE_MADE:
             return "apache"
-        return "mod_wsgi"
+        return "mod_wsgi" if self.reason in PHRASES else "daphne"
 
     def json(self) -> Any:
         """Return the body as JSON."""
@@ -126,7 +134,7 @@ class Connection:
         version, _, rest = lines[0].partition(" ")
         if not version.startswith("HTTP/"):
             return Response(body=head, seconds=time.monotonic() - start)
-        result = Response(int(rest[:3]), version)
+        result = Response(int(rest[:3]), rest[4:])
         for line in lines[1:]:
             name, _, value = line.partition(":")
             result.headers.append((name.strip(), value.strip()))

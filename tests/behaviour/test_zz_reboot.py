@@ -18,13 +18,13 @@ LATEST = 180.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def rebooted(host: Host) -> float:
+def rebooted(host: Host, deployed: dict[str, Any]) -> float:
     """Restart the container, which boots systemd anew; return the seconds until it says `running`."""
-    if "docker" not in type(host.backend).__module__:
+    if "docker" not in deployed["connection"]:
         pytest.skip("only test hosts are rebooted")
     started = time.monotonic()
     subprocess.run(
-        ["docker", "restart", "--time", "60", host.backend.name], check=True, capture_output=True
+        ["docker", "restart", "--time", "60", deployed["address"]], check=True, capture_output=True
     )
     while time.monotonic() - started < LATEST:
         if host.run("systemctl is-system-running").stdout.strip() == "running":

@@ -21,7 +21,9 @@ CLIENT = b"switchboard-readiness"
 
 def request(correlation: int) -> bytes:
     """Build a Metadata request for no topic at all, with its length in front (4 bytes, big-endian)."""
-    header = struct.pack(f">hhih{len(CLIENT)}s", METADATA, VERSION, correlation, len(CLIENT), CLIENT)
+    header = struct.pack(
+        f">hhih{len(CLIENT)}s", METADATA, VERSION, correlation, len(CLIENT), CLIENT
+    )
     # an empty array of topics, and false for allow_auto_topic_creation
     body = header + struct.pack(">i?", 0, False)
     return struct.pack(">i", len(body)) + body
@@ -107,7 +109,9 @@ def main() -> int:
             print("Kafka ended before it was ready; its own messages stand above.", file=sys.stderr)
             return 1
         try:
-            brokers, controller = ask(options.address, options.port, max(0.1, min(10, end - time.monotonic())))
+            brokers, controller = ask(
+                options.address, options.port, max(0.1, min(10, end - time.monotonic()))
+            )
         except (OSError, ValueError, struct.error) as error:
             said = str(error)
         else:
@@ -116,7 +120,8 @@ def main() -> int:
             said = f"{brokers} brokers and no controller"
         time.sleep(0.1)
     print(
-        f"Kafka on {options.address}:{options.port} said {said!r} for {options.timeout:g} seconds (kafka_start_timeout).",
+        f"Kafka on {options.address}:{options.port} said {said!r} for {options.timeout:g} seconds "
+        "(kafka_start_timeout).",
         file=sys.stderr,
     )
     return 1

@@ -50,7 +50,10 @@ def main() -> int:
     said = "nothing"
     while time.monotonic() < end:
         if options.pid and not alive(options.pid):
-            print("ZooKeeper ended before it was ready; its own messages stand above.", file=sys.stderr)
+            print(
+                "ZooKeeper ended before it was ready; its own messages stand above.",
+                file=sys.stderr,
+            )
             return 1
         try:
             answer = ask(options.address, options.port, command, max(0.1, end - time.monotonic()))
@@ -62,8 +65,8 @@ def main() -> int:
             said = answer.strip() or "an empty answer"
         time.sleep(0.1)
     print(
-        f"ZooKeeper on {options.address}:{options.port} answered {command} with {said!r} for {options.timeout:g} seconds "
-        "(zookeeper_start_timeout).",
+        f"ZooKeeper on {options.address}:{options.port} answered {command} with {said!r} "
+        f"for {options.timeout:g} seconds (zookeeper_start_timeout).",
         file=sys.stderr,
     )
     return 1

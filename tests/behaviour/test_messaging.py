@@ -1,0 +1,404 @@
+"""ZooKeeper and Kafka: one leader, nothing open to the outside, records that go through, topics as declared.
+
+Asked with Debian's librdkafka and with Kafka's own tools, so that two clients of different origin agree. What a
+test writes goes into a topic of its own, which it removes again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.behaviour.conftest import journal
+
+FOUR_LETTERS = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as connection:
+    connection.sendall(sys.argv[3].encode())
+    answer = b""
+    while piece := connection.recv(4096):
+        answer += piece
+print(answer.decode())
+"""
+
+# A client of its own kind: librdkafka, with what is to be done as JSON in the first argument.
+CLIENT = """
+import json, sys
+from confluent_kafka import Consumer, Producer, TopicPartition, OFFSET_BEGINNING
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+job = json.loads(sys.argv[1])
+common = {"bootstrap.servers": job["servers"], "allow.auto.create.topics": True}
+admin = AdminClient(common)
+
+def topics():
+    there = admin.list_topics(timeout=30).topics
+    return {
+        name: {"partitions": len(topic.partitions),
+               "replication_factor": max(len(part.replicas) for part in topic.partitions.values())}
+        for name, topic in there.items() if topic.error is None
+    }
+
+def done(futures):
+    for future in futures.values():
+        future.result(30)
+
+answer = None
+if job["do"] == "list":
+    answer = topics()
+    for name in job.get("config_of", []):
+        (future,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
+        answer[name]["config"] = {entry.name: entry.value for entry in future.result(30).values()}
+elif job["do"] == "create":
+    done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=1)]))
+elif job["do"] == "delete":
+    done(admin.delete_topics([job["topic"]]))
+elif job["do"] == "produce":
+    said = []
+    producer = Producer({**common, "acks": "all", "message.timeout.ms": 8000})
+    producer.produce(job["topic"], job["value"].encode(), on_delivery=lambda error, message: said.append(error))
+    producer.flush(15)
+    answer = [str(error.name()) if error else "delivered" for error in said]
+elif job["do"] == "consume":
+    consumer = Consumer({**common, "group.id": "unused", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(job["topic"], 0, OFFSET_BEGINNING)])
+    message = consumer.poll(20)
+    answer = message.value().decode() if message and not message.error() else None
+    consumer.close()
+print(json.dumps(answer))
+"""
+
+
+def ask_zookeeper(host: Host, port: int, command: str) -> str:
+    """Return ZooKeeper's answer to a four-letter command, asked on the host itself."""
+    return host.check_output(
+        "python3 -c %s %s %s %s", FOUR_LETTERS, zookeeper_address(host), str(port), command
+    )
+
+
+def properties(host: Host, path: str) -> dict[str, str]:
+    """Return the keys and values of a properties file on the host."""
+    lines = host.file(path).content_string.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def zookeeper_address(host: Host) -> str:
+    return properties(host, "/etc/zookeeper/zoo.cfg")["clientPortAddress"]
+
+
+def main_pid(host: Host, unit: str) -> str:
+    return host.check_output("systemctl show --property MainPID --value %s", unit)
+
+
+def wait_until_active(host: Host, unit: str, seconds: int = 120) -> None:
+    """Wait for a unit; fails with its journal."""
+    wait = "for i in $(seq %s); do systemctl is-active --quiet %s && exit; sleep 1; done; exit 1"
+    assert host.run(wait, str(seconds), unit).rc == 0, journal(host, unit, 60)
+
+
+@pytest.fixture(scope="module")
+def zookeeper_port(deployed: dict[str, Any]) -> int:
+    if not deployed["zookeeper"]:
+        pytest.skip("the inventory puts no ZooKeeper on this host")
+    return int(deployed["zookeeper"]["client_port"])
+
+
+@pytest.fixture(scope="module")
+def kafka_servers(host: Host, deployed: dict[str, Any]) -> str:
+    if not deployed["kafka"]:
+        pytest.skip("the inventory puts no Kafka on this host")
+    listeners = properties(host, "/etc/kafka/server.properties")["advertised.listeners"]
+    servers = listeners.removeprefix("PLAINTEXT://")
+    assert servers.endswith(f":{deployed['kafka']['port']}")
+    return servers
+
+
+def client(host: Host, servers: str, **job: Any) -> Any:
+    """Let librdkafka on the host do one thing and return what it found."""
+    done = host.run("python3 -c %s %s", CLIENT, json.dumps({"servers": servers, **job}))
+    assert done.rc == 0, done.stderr + journal(host, "kafka.service")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def own_topic(host: Host, kafka_servers: str) -> Iterator[str]:
+    """Return the name of a topic that exists for one test alone."""
+    topic = f"switchboard-test-{uuid.uuid4()}"
+    client(host, kafka_servers, do="create", topic=topic)
+    yield topic
+    client(host, kafka_servers, do="delete", topic=topic)
+
+
+# -- ZooKeeper ---------------------------------------------------------------------------------------
+
+
+def test_there_is_exactly_one_zookeeper_leader(host: Host, zookeeper_port: int) -> None:
+    config = properties(host, "/etc/zookeeper/zoo.cfg")
+    servers = [key for key in config if key.startswith("server.")]
+    answer = ask_zookeeper(host, zookeeper_port, "srvr")
+    mode = next((line for line in answer.splitlines() if line.startswith("Mode: ")), answer)
+    if not servers:
+        assert mode == "Mode: standalone", journal(host, "zookeeper.service")
+    elif mode == "Mode: leader":
+        # the leader alone knows its followers: all others follow this one
+        numbers = ask_zookeeper(host, zookeeper_port, "mntr")
+        followers = next(
+            line.split()[1]
+            for line in numbers.splitlines()
+            if line.startswith("zk_synced_followers")
+        )
+        assert float(followers) == len(servers) - 1
+    else:
+        assert mode == "Mode: follower", journal(host, "zookeeper.service")
+
+
+@pytest.mark.parametrize(
+    ("command", "sign"), [("ruok", "imok"), ("srvr", "Zookeeper version:"), ("mntr", "zk_version")]
+)
+def test_zookeeper_answers_what_monitoring_asks(
+    host: Host, zookeeper_port: int, command: str, sign: str
+) -> None:
+    assert ask_zookeeper(host, zookeeper_port, command).startswith(sign)
+
+
+@pytest.mark.parametrize("command", ["envi", "conf", "dump", "wchc"])
+def test_zookeeper_tells_nothing_else(host: Host, zookeeper_port: int, command: str) -> None:
+    assert "not in the whitelist" in ask_zookeeper(host, zookeeper_port, command)
+
+
+def test_zookeeper_keeps_its_data_to_itself(host: Host, zookeeper_port: int) -> None:
+    folder = host.file(properties(host, "/etc/zookeeper/zoo.cfg")["dataDir"])
+    assert folder.path.startswith("/var/lib/")
+    assert (folder.user, folder.group, folder.mode) == ("zookeeper", "zookeeper", 0o750)
+    assert host.file(f"{folder.path}/version-2").is_directory
+    assert host.file(f"{folder.path}/myid").content_string.strip().isdigit()
+
+
+# -- both --------------------------------------------------------------------------------------------
+
+SERVICES = [("zookeeper.service", "zookeeper"), ("kafka.service", "kafka")]
+
+
+@pytest.fixture(params=SERVICES, ids=[unit for unit, _ in SERVICES])
+def service(request: pytest.FixtureRequest, deployed: dict[str, Any]) -> tuple[str, str]:
+    """Return a unit of this host and its user."""
+    unit, user = request.param
+    if not deployed[user]:
+        pytest.skip(f"the inventory puts no {unit} on this host")
+    return unit, user
+
+
+def test_it_listens_where_it_should_and_nowhere_else(
+    host: Host, service: tuple[str, str], deployed: dict[str, Any]
+) -> None:
+    unit, user = service
+    pid = main_pid(host, unit)
+    # as the service's user: in a container not even root may look at the files of another user's process;
+    # and from /, since find wants to come back to where it began, which may be somebody's closed home
+    links = host.check_output(
+        "cd / && runuser -u %s -- find /proc/%s/fd -lname 'socket:*' -printf '%%l\n'", user, pid
+    )
+    inodes = {link.strip()[len("socket:[") : -1] for link in links.splitlines()}
+    assert inodes, journal(host, unit)
+    tables = host.check_output("cat /proc/net/tcp; cat /proc/net/tcp6 2>/dev/null || true")
+    rows = [line.split() for line in tables.splitlines()]
+    listening = {
+        int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes
+    }
+    wanted = {deployed["zookeeper"].get("client_port")} | {deployed["kafka"].get("port")}
+    config = properties(host, "/etc/zookeeper/zoo.cfg") if user == "zookeeper" else {}
+    ensemble = {
+        int(port)
+        for key, value in config.items()
+        if key.startswith("server.")
+        for port in value.split(":")[1:]
+    }
+    # no JMX, no admin server: nothing but the port for clients and, in an ensemble, those of its members
+    assert listening
+    assert listening <= wanted | ensemble
+    assert len(listening - ensemble) == 1
+
+
+def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]) -> None:
+    unit, _ = service
+    names = "Restart,StartLimitIntervalUSec,NoNewPrivileges,ProtectSystem,ProtectHome,PrivateTmp"
+    shown = host.check_output("systemctl show --property %s %s", names, unit)
+    assert dict(line.split("=", 1) for line in shown.splitlines()) == {
+        "Restart": "always",
+        "StartLimitIntervalUSec": "0",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+    }
+
+
+def test_its_heap_leaves_half_of_the_memory(host: Host, service: tuple[str, str]) -> None:
+    unit, _ = service
+    arguments = host.check_output("ps -ww -o args= -p %s", main_pid(host, unit)).split()
+    heaps = [argument for argument in arguments if argument.startswith("-Xmx")]
+    assert len(heaps) == 1
+    total = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo")) // 1024
+    assert 64 <= int(heaps[0].removeprefix("-Xmx").removesuffix("m")) <= total // 2
+    assert not any("jmxremote" in argument for argument in arguments)
+
+
+def test_it_may_not_write_where_it_need_not(host: Host, service: tuple[str, str]) -> None:
+    _, user = service
+    places = "/etc/zookeeper /etc/kafka /opt/kafka /usr/local/lib/switchboard /etc/systemd/system"
+    found = host.check_output(
+        f"find {places} -xdev \\( -user %s -o -group %s -perm -g+w -o -perm -o+w ! -type l \\) 2>/dev/null || true",
+        user,
+        user,
+    )
+    assert found == ""
+
+
+# -- Kafka -------------------------------------------------------------------------------------------
+
+
+def test_a_record_goes_through(host: Host, kafka_servers: str, own_topic: str) -> None:
+    value = f"record {uuid.uuid4()}"
+    said = client(host, kafka_servers, do="produce", topic=own_topic, value=value)
+    assert said == ["delivered"], journal(host, "kafka.service")
+    assert client(host, kafka_servers, do="consume", topic=own_topic) == value
+
+
+def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic: str) -> None:
+    value = f"record {uuid.uuid4()}"
+    where = f"--bootstrap-server {kafka_servers} --topic {own_topic}"
+    host.check_output("printf '%%s\n' %s | kafka-console-producer.sh " + where, value)
+    read = host.check_output(
+        f"kafka-console-consumer.sh {where} --partition 0 --offset earliest"
+        " --max-messages 1 --timeout-ms 30000 2>/dev/null"
+    )
+    assert read == value
+    listed = host.check_output(f"kafka-topics.sh --bootstrap-server {kafka_servers} --list")
+    assert own_topic in listed.split()
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "kafka-broker-api-versions.sh",
+        "kafka-configs.sh",
+        "kafka-consumer-groups.sh",
+        "kafka-reassign-partitions.sh",
+        "kafka-storage.sh",
+    ],
+)
+def test_each_tool_finds_its_class(host: Host, kafka_servers: str, tool: str) -> None:
+    done = host.run(f"{tool} --help </dev/null")
+    said = done.stdout + done.stderr
+    assert "usage" in said.lower() or "option" in said.lower()
+    assert "ClassNotFound" not in said
+    assert "NoClassDefFound" not in said
+
+
+def test_the_broker_is_registered_in_zookeeper(
+    host: Host, zookeeper_port: int, kafka_servers: str
+) -> None:
+    servers = f"{zookeeper_address(host)}:{zookeeper_port}"
+    said = host.check_output(f"zookeeper-shell.sh {servers} ls /brokers/ids 2>&1")
+    number = properties(host, "/etc/kafka/server.properties")["broker.id"]
+    assert number in said.splitlines()[-1].strip("[]").split(", ")
+
+
+def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:
+    topic = f"switchboard-test-{uuid.uuid4()}"
+    said = client(host, kafka_servers, do="produce", topic=topic, value="lost")
+    assert said in (["UNKNOWN_TOPIC_OR_PART"], ["_UNKNOWN_TOPIC"], ["_MSG_TIMED_OUT"])
+    assert topic not in client(host, kafka_servers, do="list")
+
+
+def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[str, Any]) -> None:
+    declared = deployed["kafka"]["topics"]
+    present = [topic for topic in declared if topic.get("state", "present") == "present"]
+    there = client(host, kafka_servers, do="list", config_of=[topic["name"] for topic in present])
+    for topic in present:
+        found = there[topic["name"]]
+        assert found["partitions"] == topic.get("partitions", 1), topic["name"]
+        if "replication_factor" in topic:
+            assert found["replication_factor"] == topic["replication_factor"], topic["name"]
+        for key, value in topic.get("config", {}).items():
+            if value is not None:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                assert found["config"][key] == text, f"{topic['name']}: {key}"
+    absent = {topic["name"] for topic in declared} - {topic["name"] for topic in present}
+    assert not absent & there.keys()
+
+
+def test_the_brokers_number_is_on_its_disk(host: Host, kafka_servers: str) -> None:
+    config = properties(host, "/etc/kafka/server.properties")
+    stored = properties(host, f"{config['log.dirs']}/meta.properties")
+    assert stored["broker.id"] == config["broker.id"]
+
+
+def test_kafkas_files_belong_to_whom_they_should(host: Host, kafka_servers: str) -> None:
+    config = host.file("/etc/kafka/server.properties")
+    assert (config.user, config.group, config.mode) == ("root", "kafka", 0o640)
+    data = host.file(properties(host, config.path)["log.dirs"])
+    assert (data.user, data.group, data.mode) == ("kafka", "kafka", 0o750)
+    release = host.file("/opt/kafka/current")
+    assert release.is_symlink
+    assert host.file(release.linked_to).is_directory
+    assert host.check_output("find /opt/kafka/ ! -user root -o -perm -o+w ! -type l") == ""
+
+
+def test_kafka_has_time_to_hand_over(host: Host, kafka_servers: str) -> None:
+    stop = host.check_output("grep -h ^TimeoutStopSec= /etc/systemd/system/kafka.service")
+    assert int(stop.split("=")[1]) >= 300
+    order = host.check_output("systemctl show --property After --value kafka.service").split()
+    assert "zookeeper.service" in order
+
+
+@pytest.mark.disruptive
+def test_it_comes_back_after_a_kill(host: Host, service: tuple[str, str]) -> None:
+    unit, _ = service
+    before = main_pid(host, unit)
+    host.check_output("kill -9 %s", before)
+    host.run("sleep 1")
+    wait_until_active(host, unit)
+    assert main_pid(host, unit) not in ("0", before), journal(host, unit)
+
+
+@pytest.mark.disruptive
+def test_zookeeper_comes_back_from_the_sixth_kill_too(host: Host, zookeeper_port: int) -> None:
+    # systemd gives up after five starts in ten seconds unless it is told not to
+    for _ in range(6):
+        host.run("systemctl kill --signal=KILL zookeeper.service")
+        host.run("systemctl restart --no-block zookeeper.service")
+        time.sleep(0.5)
+    wait_until_active(host, "zookeeper.service")
+    assert ask_zookeeper(host, zookeeper_port, "ruok") == "imok"
+
+
+@pytest.mark.disruptive
+def test_kafka_outlives_a_restart_of_zookeeper(
+    host: Host, zookeeper_port: int, kafka_servers: str, own_topic: str
+) -> None:
+    before = main_pid(host, "kafka.service")
+    host.check_output("systemctl restart zookeeper.service")
+    value = f"record {uuid.uuid4()}"
+    said = client(host, kafka_servers, do="produce", topic=own_topic, value=value)
+    assert said == ["delivered"], journal(host, "kafka.service")
+    assert main_pid(host, "kafka.service") == before
+
+
+@pytest.mark.disruptive
+def test_kafka_keeps_its_records_over_a_clean_stop(
+    host: Host, kafka_servers: str, own_topic: str
+) -> None:
+    value = f"record {uuid.uuid4()}"
+    client(host, kafka_servers, do="produce", topic=own_topic, value=value)
+    host.check_output("systemctl stop kafka.service")
+    result = host.check_output("systemctl show --property Result --value kafka.service")
+    host.check_output("systemctl start kafka.service")
+    assert result == "success", journal(host, "kafka.service", 60)
+    assert client(host, kafka_servers, do="consume", topic=own_topic) == value

@@ -1,0 +1,84 @@
+"""The module apache_files, on a configuration folder of the test with a stand-in for Apache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plugins.modules import apache_files
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for folder in ("sites-available", "sites-enabled", "conf-available", "conf-enabled"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "sites-available" / "old.conf").write_text("old\n")
+    (tmp_path / "sites-enabled" / "old.conf").symlink_to("../sites-available/old.conf")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "link", "target"),
+    [
+        ("sites-available/lab.conf", "sites-enabled/lab.conf", "../sites-available/lab.conf"),
+        ("conf-available/x.conf", "conf-enabled/x.conf", "../conf-available/x.conf"),
+    ],
+)
+def test_links_are_those_of_a2ensite(path: str, link: str, target: str) -> None:
+    assert apache_files.link_of(path) == (link, target)
+
+
+@pytest.mark.parametrize(
+    "path", ["ports.conf", "mods-available/x.conf", "/etc/passwd", "sites-available/../x"]
+)
+def test_other_folders_hold_nothing_to_enable(path: str) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        apache_files.link_of(path)
+
+
+def test_changes_are_made_below_the_root_alone(root: Path) -> None:
+    apache_files.apply(
+        root,
+        {"sites-available/lab.conf": "new\n", "switchboard/504.asis": "page\n"},
+        {"sites-enabled/lab.conf": "../sites-available/lab.conf"},
+        ["sites-enabled/old.conf"],
+    )
+    assert (root / "sites-enabled" / "lab.conf").read_text() == "new\n"
+    assert (root / "switchboard" / "504.asis").read_text() == "page\n"
+    assert not (root / "sites-enabled" / "old.conf").exists()
+    assert (root / "sites-available" / "old.conf").read_text() == "old\n"
+    assert [path.name for path in (root / "sites-available").iterdir()] != []
+    assert not list(root.rglob(".switchboard-*")), "a temporary file was left"
+
+
+def test_a_written_file_is_readable_and_root_can_tell_it_is_right(root: Path) -> None:
+    path = root / "sites-available" / "lab.conf"
+    apache_files.write(path, "text\n")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert not apache_files.is_as_wanted(path, "other\n")
+
+
+def test_a_dangling_link_is_there(root: Path) -> None:
+    link = root / "sites-enabled" / "gone.conf"
+    link.symlink_to("../sites-available/gone.conf")
+    assert apache_files.is_there(link)
+    assert apache_files.is_link_to(link, "../sites-available/gone.conf")
+    assert not apache_files.is_link_to(link, "../sites-available/lab.conf")
+    assert apache_files.read(link) is None
+
+
+def test_a_module_is_switched_on_with_what_it_depends_on(root: Path) -> None:
+    available = root / "mods-available"
+    available.mkdir()
+    (available / "proxy.load").write_text("LoadModule proxy_module proxy.so\n")
+    (available / "proxy.conf").write_text("ProxyRequests Off\n")
+    (available / "proxy_http.load").write_text(
+        "# Depends: proxy\nLoadModule proxy_http_module x.so\n"
+    )
+    apache_files.switch_on(root, "proxy_http")
+    enabled = {path.name for path in (root / "mods-enabled").iterdir()}
+    assert enabled == {"proxy_http.load", "proxy.load", "proxy.conf"}
+    assert (root / "mods-enabled" / "proxy.load").read_text().startswith("LoadModule")
+    with pytest.raises(ValueError, match="no module lua"):
+        apache_files.switch_on(root, "lua")

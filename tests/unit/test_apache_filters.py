@@ -1,0 +1,249 @@
+"""The apache role's filters: how the MPM is sized, what preflight refuses, what goes into a rule."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from plugins.filter.apache import (
+    apache_from_proxy,
+    apache_mpm,
+    apache_path_pattern,
+    apache_rules,
+)
+
+FACTS = {
+    "distribution": "Debian",
+    "distribution_version": "13.5",
+    "distribution_major_version": "13",
+    "memtotal_mb": 2000,
+}
+SETTINGS: dict[str, Any] = {
+    "apache_http_port": 80,
+    "apache_listen_address": "",
+    "apache_max_websockets": 1000,
+    "apache_max_http_workers": 150,
+    "apache_threads_per_child": 512,
+    "apache_old_generations": 3,
+    "apache_memory_percent": 50,
+    "apache_trusted_proxies": [],
+}
+SITE: dict[str, Any] = {
+    "name": "lab",
+    "server_name": "lab.example.org",
+    "server_aliases": [],
+    "websocket_paths": ["/ws/"],
+    "websocket_origins": [],
+    "websocket_mode": "rewrite",
+    "websocket_backend": "127.0.0.1:9099",
+    "websocket_ping_interval": 20,
+    "websocket_timeout": 60,
+    "websocket_connect_timeout": 5,
+    "wsgi_script": "/srv/lab/current/wsgi.py",
+    "wsgi_python_home": "/srv/lab/current/venv",
+    "wsgi_home": "/srv/lab",
+    "wsgi_user": "lab",
+    "wsgi_group": "lab",
+    "wsgi_umask": "0027",
+    "wsgi_processes": 2,
+    "wsgi_threads": 15,
+    "wsgi_queue_timeout": 45,
+    "wsgi_request_timeout": 60,
+    "wsgi_deadlock_timeout": 60,
+    "wsgi_graceful_timeout": 15,
+    "wsgi_shutdown_timeout": 5,
+    "static_url": "/static/",
+    "static_root": "/srv/lab/current/static",
+    "limit_request_body": 26214400,
+}
+
+
+def test_defaults_hold_a_thousand_sockets_and_the_pages_beside_them() -> None:
+    size = apache_mpm(512, 1000, 150, old_generations=3)
+    assert size["children"] == 3
+    assert size["max_request_workers"] == 1536
+    assert size["server_limit"] == 12
+    assert size["thread_limit"] == 512
+    assert size["open_files"] == 8192
+    # 1000 sockets of 136 KiB, 150 requests of 80 KiB, three children
+    assert size["memory_mib"] == 175
+
+
+@pytest.mark.parametrize("threads", [1, 7, 25, 64, 512, 4096])
+@pytest.mark.parametrize("sockets", [0, 1, 149, 1000, 20000])
+@pytest.mark.parametrize("pages", [1, 64, 150])
+@pytest.mark.parametrize("generations", [0, 3])
+def test_every_size_is_one_that_apache_takes(
+    threads: int, sockets: int, pages: int, generations: int
+) -> None:
+    size = apache_mpm(threads, sockets, pages, generations)
+    assert size["max_request_workers"] >= sockets + pages
+    assert size["max_request_workers"] % size["threads_per_child"] == 0
+    assert size["threads_per_child"] <= size["thread_limit"]
+    assert size["children"] * (1 + generations) == size["server_limit"]
+    assert size["max_request_workers"] <= size["server_limit"] * size["threads_per_child"]
+    assert size["open_files"] > 2 * size["threads_per_child"]
+    assert size["tasks"] > size["max_request_workers"]
+
+
+@pytest.mark.parametrize("threads", [64, 512])
+@pytest.mark.parametrize("sockets", [100, 1000, 5000])
+@pytest.mark.parametrize("pages", [32, 150])
+def test_children_keep_threads_for_pages_when_their_sockets_are_full(
+    threads: int, sockets: int, pages: int
+) -> None:
+    size = apache_mpm(threads, sockets, pages)
+    for_sockets = size["children"] * size["websockets_per_child"]
+    assert size["max_request_workers"] - for_sockets >= pages
+    assert for_sockets >= sockets - size["children"]
+
+
+def test_wsgi_threads_are_tasks_of_the_same_unit() -> None:
+    assert apache_mpm(512, 0, 1, 0, 100)["tasks"] - apache_mpm(512, 0, 1, 0, 0)["tasks"] == 100
+
+
+def test_path_pattern_matches_the_paths_and_nothing_else() -> None:
+    pattern = apache_path_pattern(["/ws/", "/live.v1/"])
+    assert re.match(pattern, "/ws/x")
+    assert re.match(pattern, "/live.v1/x")
+    assert not re.match(pattern, "/livexv1/x")
+    assert not re.match(pattern, "/wsx/")
+    assert apache_path_pattern(["/ws/"]) == "/ws/"
+
+
+def test_proxies_are_compared_with_the_peer_itself() -> None:
+    assert apache_from_proxy(["10.0.0.1", "10.1.0.0/16"]) == (
+        "%{CONN_REMOTE_ADDR} -ipmatch '10.0.0.1' || %{CONN_REMOTE_ADDR} -ipmatch '10.1.0.0/16'"
+    )
+
+
+def broken(
+    site: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    sites: list[dict[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    all_sites = [{**SITE, **(site or {})}, *(sites or [])]
+    return apache_rules(all_sites, {**SETTINGS, **(settings or {})}, {**FACTS, **(facts or {})})
+
+
+def test_the_defaults_are_fine() -> None:
+    assert broken() == []
+
+
+def test_each_refusal_says_what_to_do() -> None:
+    rules = broken({"server_name": ""}, {"apache_http_port": 0})
+    assert len(rules) == 2
+    for rule in rules:
+        assert set(rule) == {"variable", "value", "why", "mend"}
+        assert rule["why"].endswith(".")
+        assert rule["mend"].endswith(".")
+        assert rule["mend"][0].isupper()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("server_name", ""),
+        ("server_name", "lab.example.org\n"),
+        ("server_name", "http://lab.example.org"),
+        ("server_name", "lab.example.org:8080"),
+        ("server_aliases", ["two words"]),
+        ("websocket_paths", ["/"]),
+        ("websocket_paths", ["ws/"]),
+        ("websocket_paths", ["/ws"]),
+        ("websocket_paths", ["/w s/"]),
+        ("websocket_paths", ["/ws/\n"]),
+        ("websocket_paths", ["/ws(/"]),
+        ("websocket_paths", ["/static/"]),
+        ("websocket_paths", ["/static/live/"]),
+        ("websocket_origins", ["lab.example.org"]),
+        ("websocket_origins", ["https://lab.example.org/"]),
+        ("websocket_origins", ["*"]),
+        ("websocket_backend", "127.0.0.1"),
+        ("websocket_backend", "127.0.0.1:0"),
+        ("websocket_backend", "127.0.0.1:70000"),
+        ("websocket_timeout", 40),
+        ("websocket_connect_timeout", 0),
+        ("websocket_ping_interval", 0),
+        ("wsgi_script", "wsgi.py"),
+        ("wsgi_python_home", '/srv/"x"'),
+        ("wsgi_home", ""),
+        ("wsgi_user", "a b"),
+        ("wsgi_group", ""),
+        ("wsgi_umask", "0o27"),
+        ("wsgi_umask", "0888"),
+        ("wsgi_processes", 0),
+        ("wsgi_threads", 0),
+        ("wsgi_queue_timeout", 0),
+        ("wsgi_request_timeout", -1),
+        ("limit_request_body", 0),
+        ("static_url", "static"),
+        ("static_url", "/"),
+        ("static_root", "static"),
+    ],
+)
+def test_a_site_that_cannot_work_is_refused(key: str, value: Any) -> None:
+    rules = broken({key: value})
+    assert rules, f"{key} = {value!r} was taken"
+    assert any(key in rule["variable"] and "lab" in rule["variable"] for rule in rules), rules
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("apache_http_port", 65536),
+        ("apache_listen_address", "everywhere"),
+        ("apache_trusted_proxies", ["proxy.example.org"]),
+        ("apache_trusted_proxies", ["10.0.0.1/8"]),
+        ("apache_max_websockets", -1),
+        ("apache_max_http_workers", 0),
+        ("apache_threads_per_child", 0),
+        ("apache_threads_per_child", 20001),
+        ("apache_old_generations", -1),
+        ("apache_memory_percent", 101),
+    ],
+)
+def test_a_host_setting_that_cannot_work_is_refused(key: str, value: Any) -> None:
+    assert key in [rule["variable"] for rule in broken(settings={key: value})]
+
+
+def test_without_websockets_their_settings_do_not_matter() -> None:
+    assert broken({"websocket_paths": [], "websocket_backend": "", "websocket_timeout": 1}) == []
+
+
+@pytest.mark.parametrize("release", ["11", "14"])
+def test_another_debian_is_refused(release: str) -> None:
+    rules = broken(facts={"distribution_major_version": release})
+    assert [rule["variable"] for rule in rules] == ["ansible_distribution"]
+
+
+def test_another_distribution_is_refused() -> None:
+    assert broken(facts={"distribution": "Ubuntu", "distribution_major_version": "13"})
+
+
+def test_what_memory_cannot_hold_is_refused_with_a_number_that_it_can() -> None:
+    (rule,) = broken(settings={"apache_max_websockets": 20000})
+    assert rule["variable"] == "apache_max_websockets"
+    assert rule["value"] == 20000
+    assert "2000 MiB" in rule["why"]
+    fitting = int(re.findall(r"at most (\d+)", rule["mend"])[0])
+    assert 6000 < fitting < 8000
+    assert broken(settings={"apache_max_websockets": fitting}) == []
+
+
+def test_two_sites_with_one_name_are_refused() -> None:
+    other = {**SITE, "name": "shop", "server_name": "shop.example.org"}
+    assert broken(sites=[other]) == []
+    (rule,) = broken(sites=[{**other, "server_aliases": ["LAB.example.org"]}])
+    assert "shop" in rule["variable"]
+    assert "lab" in rule["why"]
+
+
+def test_the_published_rules_beside_others_are_refused() -> None:
+    other = {**SITE, "name": "shop", "server_name": "shop.example.org"}
+    (rule,) = broken({"websocket_mode": "seed"}, sites=[other])
+    assert rule["variable"] == "apache_websocket_mode of site lab"
+    assert broken({"websocket_mode": "seed"}, sites=[{**other, "websocket_paths": []}]) == []

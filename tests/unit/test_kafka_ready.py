@@ -1,0 +1,123 @@
+"""The readiness probes read what ZooKeeper and Kafka answer, and give up when the service is gone."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+KAFKA = ROLES / "kafka" / "files" / "kafka_ready.py"
+ZOOKEEPER = ROLES / "zookeeper" / "files" / "zookeeper_ready.py"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def text(value: str) -> bytes:
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def metadata(brokers: int, controller: int, correlation: int = 1) -> bytes:
+    """Build the body of a Metadata response, version 4, without topics."""
+    body = struct.pack(">iii", correlation, 0, brokers)
+    for number in range(brokers):
+        body += struct.pack(">i", number) + text("10.0.0.1") + struct.pack(">ih", 9092, -1)
+    return body + text("XpQQqun9TnyqkH3_VCFqyw") + struct.pack(">ii", controller, 0)
+
+
+@contextmanager
+def server(answer: Callable[[bytes], bytes]) -> Iterator[int]:
+    """Answer each connection's first bytes and close it; yields the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.sendall(answer(connection.recv(4096)))
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+
+
+def probe(path: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(path), "--timeout", "1", *options, "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("brokers", [0, 1, 3])
+@pytest.mark.parametrize("controller", [-1, 2])
+def test_a_metadata_answer_is_read_to_its_end(brokers: int, controller: int) -> None:
+    assert load(KAFKA).parse(metadata(brokers, controller), 1) == (brokers, controller)
+
+
+def test_an_answer_to_another_request_or_half_a_one_is_refused() -> None:
+    module = load(KAFKA)
+    with pytest.raises(ValueError, match="another request"):
+        module.parse(metadata(1, 1, correlation=7), 1)
+    with pytest.raises(struct.error):
+        module.parse(metadata(1, 1)[:20], 1)
+
+
+def framed(body: bytes) -> bytes:
+    return struct.pack(">i", len(body)) + body
+
+
+def test_kafka_is_ready_with_a_controller() -> None:
+    with server(lambda _: framed(metadata(1, 1))) as port:
+        done = probe(KAFKA, port)
+    assert done.returncode == 0, done.stderr
+
+
+def test_kafka_is_not_ready_without_one() -> None:
+    with server(lambda _: framed(metadata(1, -1))) as port:
+        done = probe(KAFKA, port)
+    assert done.returncode == 1
+    assert "no controller" in done.stderr
+    assert "kafka_start_timeout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "status"),
+    [
+        (b"Zookeeper version: 3.9.3\nMode: standalone\n", [], 0),
+        (b"This ZooKeeper instance is not currently serving requests\n", [], 1),
+        (b"imok", ["--ensemble"], 0),
+        (b"", ["--ensemble"], 1),
+    ],
+)
+def test_zookeeper_is_ready_when_it_serves(answer: bytes, options: list[str], status: int) -> None:
+    with server(lambda _: answer) as port:
+        assert probe(ZOOKEEPER, port, *options).returncode == status
+
+
+@pytest.mark.parametrize("path", [KAFKA, ZOOKEEPER])
+def test_a_probe_gives_up_when_the_process_has_ended(path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with server(lambda _: b"") as port:
+        done = probe(path, port, "--pid", str(gone.pid), "--timeout", "60")
+    assert done.returncode == 1
+    assert "ended before it was ready" in done.stderr

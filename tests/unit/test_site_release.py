@@ -1,0 +1,316 @@
+"""The module that builds a release, as far as it goes without a host: its order, its files and its words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.test_site_settings import plugin
+
+site_environment = plugin("module_utils/site_environment.py")
+# Ansible finds it there when it packs the module.
+sys.modules["ansible.module_utils.site_environment"] = site_environment
+site_release = plugin("modules/site_release.py")
+
+KEY = "k" * 64
+
+
+def options(home: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "site": "lab",
+        "id": "new000000000",
+        "archive": str(home / "archives" / "new000000000.tar.gz"),
+        "home": str(home),
+        "environment_dir": str(home / "etc"),
+        "settings": 'LAB_MODE="new"\n',
+        "secrets": 'LAB_TOKEN="a-secret-token"\n',
+        "secret_key": 'LAB_KEY=""\n',
+        "wsgi_script": "# wsgi\n",
+        "project_dir": ".",
+        "requirements": "requirements.txt",
+        "require_hashes": True,
+        "pip_args": [],
+        "python": "/usr/bin/python3",
+        "settings_module": "lab.settings",
+        "wsgi_module": "lab.wsgi",
+        "wsgi_callable": "application",
+        "asgi_module": "lab.asgi",
+        "asgi_callable": "application",
+        "static_root_variable": "LAB_STATIC",
+        "check_fail_level": "WARNING",
+        "migrate": True,
+        "commands": ["loaddata 'first names'"],
+        "keep": 2,
+        **more,
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a site's home with a running release, and let the current user stand in for root and the site."""
+    home = tmp_path / "lab"
+    for folder in ("archives", "etc", "releases/old000000000", "venvs"):
+        (home / folder).mkdir(parents=True)
+    (home / "releases" / "old000000000" / ".ready").touch()
+    (home / "current").symlink_to("releases/old000000000")
+    (home / "etc" / "secret_key.env").write_text(f'LAB_KEY="{KEY}"\n')
+    (home / "etc" / "settings.env").write_text('LAB_MODE="old"\n')
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "manage.py").write_text("")
+    (source / "requirements.txt").write_text("django==5.2\n")
+    with tarfile.open(home / "archives" / "new000000000.tar.gz", "w:gz") as archive:
+        archive.add(source, ".")
+    me = SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid(), gr_gid=os.getgid())
+    monkeypatch.setattr(site_release, "grp", SimpleNamespace(getgrnam=lambda name: me))
+    monkeypatch.setattr(site_release, "pwd", SimpleNamespace(getpwnam=lambda name: me))
+    done = SimpleNamespace(returncode=0, stdout="")
+    monkeypatch.setattr(site_release.subprocess, "run", lambda *words, **more: done)
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(site_release.os, name, lambda *arguments: None)
+    return home
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record what a release runs instead of running it; the virtual environment is taken as made."""
+    ran: list[str] = []
+
+    def run(self: Any, command: list[str], *words: Any) -> str:
+        ran.append(" ".join(command).replace(f"{self.python} ", ""))
+        return ""
+
+    monkeypatch.setattr(site_release.Release, "run", run)
+    monkeypatch.setattr(site_release.Release, "virtualenv", lambda self: ran.append("virtualenv"))
+    return ran
+
+
+def release(home: Path, **more: Any) -> Any:
+    return site_release.Release(options(home, **more))
+
+
+# -- the order of a release ----------------------------------------------------------------------------
+
+
+def test_everything_is_proven_before_the_database_is_touched(
+    home: Path, commands: list[str]
+) -> None:
+    new = release(home)
+    new.build()
+    assert [command.split("(")[0] for command in commands] == [
+        "virtualenv",
+        "-c import django; django.setup",
+        "-c import importlib; importlib.import_module",
+        "-c import importlib; importlib.import_module",
+        "manage.py check --deploy --fail-level WARNING",
+        "manage.py collectstatic --noinput --verbosity 0",
+        "manage.py migrate --noinput",
+        "manage.py loaddata first names",
+    ]
+    assert new.ready.exists()
+
+
+def test_building_touches_neither_the_link_nor_the_environment(
+    home: Path, commands: list[str]
+) -> None:
+    release(home).build()
+    assert os.readlink(home / "current") == "releases/old000000000"
+    assert (home / "etc" / "settings.env").read_text() == 'LAB_MODE="old"\n'
+    assert not (home / "etc" / "secrets.env").exists()
+
+
+@pytest.mark.parametrize("word", ["django.setup", "lab.wsgi", "lab.asgi", "check", "migrate"])
+def test_a_release_that_fails_leaves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    def run(self: Any, command: list[str], *words: Any) -> str:
+        if any(word in part for part in command):
+            raise site_release.Refused(word)
+        return ""
+
+    monkeypatch.setattr(site_release.Release, "run", run)
+    monkeypatch.setattr(site_release.Release, "virtualenv", lambda self: None)
+    with pytest.raises(site_release.Refused):
+        release(home).build()
+    assert [path.name for path in (home / "releases").iterdir()] == ["old000000000"]
+    assert os.readlink(home / "current") == "releases/old000000000"
+
+
+def test_a_site_without_websockets_imports_no_asgi_module(home: Path, commands: list[str]) -> None:
+    release(home, asgi_module="", migrate=False, commands=[], static_root_variable="").build()
+    assert len([command for command in commands if "import_module" in command]) == 1
+    assert [command for command in commands if "migrate" in command or "collect" in command] == []
+
+
+def test_the_project_runs_with_the_new_environment(home: Path) -> None:
+    assert release(home).environment == {
+        "LAB_MODE": "new",
+        "LAB_TOKEN": "a-secret-token",
+        "LAB_KEY": KEY,
+    }
+
+
+def test_the_link_moves_in_one_step_and_is_known_afterwards(
+    home: Path, commands: list[str]
+) -> None:
+    new = release(home)
+    assert new.previous() == "old000000000"
+    new.build()
+    new.switch()
+    assert os.readlink(home / "current") == "releases/new000000000"
+    assert new.previous() == "new000000000"
+    assert not (home / ".current.new").is_symlink()
+
+
+def test_no_link_is_no_previous_release(home: Path) -> None:
+    (home / "current").unlink()
+    assert release(home).previous() == ""
+
+
+def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: Path) -> None:
+    for number, name in enumerate(("a", "b", "c", "new000000000")):
+        path = home / "releases" / name
+        path.mkdir()
+        (path / ".ready").touch()
+        os.utime(path / ".ready", (number + 1, number + 1))
+        (home / "venvs" / name).mkdir()
+        (path / "venv").symlink_to(f"../../venvs/{name}")
+        (home / "archives" / f"{name}.tar.gz").touch()
+    os.utime(home / "releases" / "old000000000" / ".ready", (0, 0))
+    (home / "archives" / "refused.tar.gz").touch()
+    release(home, keep=2).prune("old000000000")
+    assert {path.name for path in (home / "releases").iterdir()} == {
+        "new000000000",
+        "c",
+        "old000000000",
+    }
+    assert {path.name for path in (home / "venvs").iterdir()} == {"new000000000", "c"}
+    assert {path.name for path in (home / "archives").iterdir()} == {
+        "new000000000.tar.gz",
+        "c.tar.gz",
+    }
+
+
+# -- environment files ---------------------------------------------------------------------------------
+
+
+def test_a_key_that_the_host_has_is_kept(home: Path) -> None:
+    assert release(home).files["secret_key.env"] == f'LAB_KEY="{KEY}"\n'
+
+
+def test_a_key_keeps_its_value_under_another_name(home: Path) -> None:
+    assert release(home, secret_key='OTHER=""\n').files["secret_key.env"] == f'OTHER="{KEY}"\n'
+
+
+def test_a_key_that_is_given_wins(home: Path) -> None:
+    text = 'LAB_KEY="given"\n'
+    assert release(home, secret_key=text).files["secret_key.env"] == text
+
+
+def test_a_key_is_made_where_there_is_none(home: Path) -> None:
+    (home / "etc" / "secret_key.env").unlink()
+    keys = {release(home).environment["LAB_KEY"] for _ in range(2)}
+    assert [len(key) for key in keys] == [64, 64]
+
+
+def test_each_file_that_differs_is_told(home: Path) -> None:
+    assert release(home).changed_files() == ["settings.env", "secrets.env", "secret_key.env"]
+
+
+def test_a_file_with_other_rights_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = release(home)
+    new.write_environment(list(new.files))
+
+    def stat(mode: int) -> Any:
+        return lambda self, **more: os.stat_result((mode, 0, 0, 1, 0, os.getgid(), 9, 0, 0, 0))
+
+    monkeypatch.setattr(Path, "stat", stat(0o100640))
+    assert new.changed_files() == []
+    monkeypatch.setattr(Path, "stat", stat(0o100644))
+    assert new.changed_files() == list(new.files)
+
+
+def test_files_are_written_for_root_and_the_site_alone(home: Path) -> None:
+    new = release(home)
+    new.write_environment(["settings.env", "secrets.env"])
+    for name in ("settings.env", "secrets.env"):
+        path = home / "etc" / name
+        assert path.read_text() == new.files[name]
+        assert path.stat().st_mode & 0o777 == 0o640
+    assert {path.name for path in (home / "etc").iterdir()} == {
+        "settings.env",
+        "secrets.env",
+        "secret_key.env",
+    }
+
+
+def test_a_host_without_the_site_foretells_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> Any:
+        raise KeyError(name)
+
+    monkeypatch.setattr(site_release, "grp", SimpleNamespace(getgrnam=unknown))
+    assert release(tmp_path / "none").changed_files() == [
+        "settings.env",
+        "secrets.env",
+        "secret_key.env",
+    ]
+
+
+def test_a_diff_shows_settings_and_no_secret(home: Path) -> None:
+    new = release(home)
+    text = str(site_release.differences(new, "old000000000", new.changed_files()))
+    assert "current -> releases/new" not in text
+    assert "old000000000" in text
+    assert 'LAB_MODE="old"' in text
+    assert 'LAB_MODE="new"' in text
+    assert "a-secret-token" not in text
+    assert KEY not in text
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+def failing(home: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> str:
+    new = release(home)
+    answer = SimpleNamespace(returncode=1, stdout=output)
+    monkeypatch.setattr(site_release.subprocess, "run", lambda *words, **more: answer)
+    with pytest.raises(site_release.Refused) as caught:
+        new.run(
+            ["x"], "django_settings_module", "lab.settings", "it does not import.", "Correct it."
+        )
+    return str(caught.value)
+
+
+def test_a_failure_names_variable_value_mend_and_what_was_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = failing(home, monkeypatch, "\n".join(str(number) for number in range(100)))
+    assert text.startswith(
+        "django_settings_module is lab.settings: it does not import. Correct it. "
+        "The running release is untouched. It said:\n88\n"
+    )
+    assert text.endswith("\n99")
+
+
+def test_what_a_failing_program_says_hides_each_secret(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = failing(home, monkeypatch, f"no login with a-secret-token and {KEY} in mode new")
+    assert text.endswith("no login with ******** and ******** in mode new")
+
+
+def test_the_wsgi_script_is_written_once(home: Path) -> None:
+    new = release(home)
+    new.path.mkdir()
+    assert new.write_script(write=False) is True
+    assert new.write_script(write=True) is True
+    assert (new.path / "wsgi.py").read_text() == "# wsgi\n"
+    assert new.write_script(write=True) is False
