@@ -6,8 +6,9 @@ what has gathered in one go and asks for all the counts in one query.
 
 Each socket knows the last sequence that it was told. An event that continues it is passed on, one
 that does not is dropped as known, or answered by a catch-up from the database where numbers between
-are missing. So the frames of a socket have neither gaps nor repetitions, in whatever order and
-however often Kafka brought the records.
+are missing. A socket that stays behind is caught up after some seconds, whatever Kafka does. So the
+frames of a socket have neither gaps nor repetitions, in whatever order and however often the
+records came.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from notifications.schema import Ended, Event, Read, Record, frame, read_frame, 
 log = logging.getLogger(__name__)
 
 RETRY = 2.0  # seconds until a catch-up that the database refused is tried again
-CHECK = 3.0  # seconds between two looks at whether the sockets' sessions still hold
+CHECK = 3.0  # seconds between two looks at whether the sockets' sessions still hold, and lag
 
 
 class Socket(Protocol):
@@ -56,6 +57,7 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
+        self._late: dict[Socket, int | None] = {}  # what was behind at the last look, and where
         self._closing: set[asyncio.Task[Any]] = set()  # the loop itself keeps no task alive
 
     def register(self, socket: Socket) -> None:
@@ -199,6 +201,7 @@ class Hub:
                     whole = time.monotonic()
                     held = {person: len(held) for person, held in self._sockets.items()}
                     await database_sync_to_async(leases.beat)(held)
+                    await self._look_for_late(sockets)
                 over = await database_sync_to_async(store.ended)(
                     {socket.session for socket in sockets}
                 )
@@ -211,6 +214,22 @@ class Hub:
             for socket in sockets:
                 if socket.session in over and self._holds(socket):
                     self._end(socket)
+
+    async def _look_for_late(self, sockets: list[Socket]) -> None:
+        """Catch up sockets that have been behind since the last look: Kafka is away, or a record is.
+
+        One look is not enough: an event may be on its way.
+        """
+        latest = await database_sync_to_async(store.latest)(
+            {socket.session.person for socket in sockets}
+        )
+        late = {
+            socket: socket.last
+            for socket in sockets
+            if socket.last is not None and socket.last < latest.get(socket.session.person, 0)
+        }
+        before, self._late = self._late, late
+        self.catch_up(socket for socket, last in late.items() if before.get(socket) == last)
 
     def _end(self, socket: Socket) -> None:
         """Let go of a socket at once, and close it as soon as the loop gets there."""

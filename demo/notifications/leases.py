@@ -43,8 +43,9 @@ def acquire(person: int) -> bool:
     # Two handshakes of one person wait for each other here. SQLite: the transaction itself does it.
     Inbox.objects.select_for_update().get(pk=person)
     now = timezone.now()
-    Holder.objects.update_or_create(pk=name(), defaults={"seen_at": now})
+    # This process's own, too: one that was silent for so long held nothing.
     Holder.objects.filter(seen_at__lt=now - LEASE).delete()
+    Holder.objects.update_or_create(pk=name(), defaults={"seen_at": now})
     held = Held.objects.filter(person=person).aggregate(total=Sum("sockets"))["total"] or 0
     if held >= limit():
         return False
@@ -62,16 +63,31 @@ def release(person: int) -> None:
 
 
 def beat(held: Mapping[int, int]) -> None:
-    """Note that this process is there. Others may have thought it dead: then it notes all anew.
+    """Note that this process is there, and put right what is noted of it.
 
-    `held` says how many sockets of which person it holds.
+    `held` says how many sockets of which person it holds. A handshake that broke off half-way may
+    have left a number that is wrong; one that is under way has it wrong for a moment. So only what
+    was equally wrong the last time is put right.
     """
+    global _wrong
     now = timezone.now()
-    if Holder.objects.filter(pk=name()).update(seen_at=now):
-        return
-    with transaction.atomic():
+    if not Holder.objects.filter(pk=name()).update(seen_at=now):
         Holder.objects.create(pk=name(), seen_at=now)
-        Held.objects.bulk_create(
-            Held(holder_id=name(), person_id=person, sockets=number)
-            for person, number in held.items()
-        )
+    noted = dict(Held.objects.filter(holder=name()).values_list("person", "sockets"))
+    wrong = {
+        person: (noted.get(person, 0), held.get(person, 0))
+        for person in noted.keys() | held.keys()
+        if noted.get(person, 0) != held.get(person, 0)
+    }
+    for person in [person for person, numbers in wrong.items() if _wrong.get(person) == numbers]:
+        mine = Held.objects.filter(holder=name(), person=person)
+        if held.get(person):
+            mine.update_or_create(
+                holder_id=name(), person_id=person, defaults={"sockets": held[person]}
+            )
+        else:
+            mine.delete()
+    _wrong = wrong
+
+
+_wrong: dict[int, tuple[int, int]] = {}

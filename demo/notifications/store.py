@@ -8,10 +8,10 @@ from itertools import islice
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db.models import Count, Max
+from django.db.models import Count
 from django.utils import timezone
 
-from notifications.models import Notification
+from notifications.models import Inbox, Notification
 from notifications.schema import Event
 
 CHUNK = 500  # people in one query; SQLite's older limit is 999 parameters
@@ -66,6 +66,14 @@ def unread_counts(people: Iterable[int]) -> dict[int, int]:
     return counts
 
 
+def latest(people: Iterable[int]) -> dict[int, int]:
+    """Return the newest sequence that each person was given; nobody's is missing but a newcomer's."""
+    found: dict[int, int] = {}
+    for chunk in _chunks(people):
+        found.update(Inbox.objects.filter(pk__in=chunk).values_list("pk", "last_sequence"))
+    return found
+
+
 def missed(wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | None], Missed]:
     """Return, for each (person, last sequence known), the unread rows after it, from old to new.
 
@@ -73,17 +81,10 @@ def missed(wanted: Iterable[tuple[int, int | None]]) -> dict[tuple[int, int | No
     nothing was missed.
     """
     wanted = set(wanted)
-    latest: dict[int, int] = {}
-    for chunk in _chunks(person for person, _last in wanted):
-        latest.update(
-            Notification.objects.filter(recipient__in=chunk)
-            .order_by()
-            .values_list("recipient")
-            .annotate(Max("sequence"))
-        )
+    given = latest(person for person, _last in wanted)
     found = {}
     for person, last in wanted:
-        newest = latest.get(person, 0)
+        newest = given.get(person, 0)
         # A number from beyond the newest is no number of ours: a database that was set back, say.
         known = newest if last is None else min(last, newest)
         rows: list[Notification] = []

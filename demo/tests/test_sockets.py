@@ -15,7 +15,7 @@ from django.utils import timezone
 from graphs import actions
 from graphspace.asgi import sockets
 from notifications import leases, store
-from notifications.models import Held, Holder, Notification
+from notifications.models import Held, Holder, Inbox, Notification
 from notifications.schema import Ended, Event, Read
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -167,6 +167,7 @@ async def test_catching_up_goes_on_until_it_is_complete(sign_in, people, hub, mo
         for number in range(7)
     ]
     await Notification.objects.abulk_create(made)
+    await Inbox.objects.acreate(person=people["ada"], last_sequence=7)
     one = await opened(sign_in("ada"), f"{PATH}?after=0")
     got = [await one.receive_json_from() for _ in range(3)]
     assert [[row["message"] for row in frame["missed"]] for frame in got] == [
@@ -250,6 +251,8 @@ async def made(person, number, first=1):
         for index in range(number)
     ]
     await Notification.objects.abulk_create(rows)
+    last = {"last_sequence": rows[-1].sequence}
+    await Inbox.objects.aupdate_or_create(person=person, defaults=last)
     return [Event.of(row) for row in rows]
 
 
@@ -424,9 +427,35 @@ async def test_the_limit_counts_the_other_processes_while_they_live(sign_in, peo
 async def test_a_process_that_was_thought_dead_notes_its_sockets_anew(sign_in, people, hub, quick):
     one = await opened(sign_in("ada"))
     await Holder.objects.all().adelete()
-    await asyncio.sleep(0.5)
-    assert await Held.objects.aget(person=people["ada"]) is not None
+    await asyncio.sleep(0.6)
+    assert (await Held.objects.aget(person=people["ada"])).sockets == 1
+    await Held.objects.aupdate(sockets=9)  # handshakes that broke off
+    await asyncio.sleep(0.6)
+    assert (await Held.objects.aget(person=people["ada"])).sockets == 1
     await one.disconnect()
+
+
+async def test_a_process_that_was_silent_held_nothing(people, settings):
+    settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 1
+    assert await sync_to_async(leases.acquire)(people["ada"].pk)
+    assert not await sync_to_async(leases.acquire)(people["ada"].pk)
+    await Holder.objects.aupdate(seen_at=timezone.now() - leases.LEASE - timedelta(seconds=1))
+    assert await sync_to_async(leases.acquire)(people["ada"].pk)
+
+
+async def test_without_kafka_it_is_shown_all_the_same_some_seconds_later(
+    sign_in, people, hub, quick
+):
+    one, other = await opened(sign_in("ada")), await opened(sign_in("grace"))
+    for each in (one, other):
+        await each.receive_json_from()
+    [event] = await made(people["ada"], 1)
+    assert await numbers(one, 1) == [1]
+    hub.publish(event)
+    assert await one.receive_nothing()
+    assert await other.receive_nothing()
+    await one.disconnect()
+    await other.disconnect()
 
 
 async def test_a_browser_that_sends_without_end_loses_its_socket(sign_in, hub):
