@@ -233,9 +233,28 @@ def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def django_calendar_rules(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is broken in the times of timers, from what ``systemd-analyze calendar`` answered."""
+    return [
+        _rule(
+            {"name": answer["item"]["site"]},
+            f"timers.{answer['item']['name']}",
+            answer["item"]["on_calendar"],
+            "systemd does not understand that time.",
+            'Write it as in systemd.time(7), such as "*-*-* 03:30:00".',
+        )
+        for answer in answers
+        if answer.get("rc")
+    ]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"django_rules": django_rules, "django_units": django_units}
+        return {
+            "django_rules": django_rules,
+            "django_units": django_units,
+            "django_calendar_rules": django_calendar_rules,
+        }

@@ -75,3 +75,9 @@ def test_what_makes_sense_is_kept() -> None:
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], key: str, why: str) -> None:
     assert [(found, why in said) for found, said in broken(**changes)] == [(key, True)]
+
+
+def test_a_time_that_systemd_does_not_understand_is_refused() -> None:
+    item = {"site": "lab", "name": "digest", "on_calendar": "25:00"}
+    [rule] = django.django_calendar_rules([{"item": item, "rc": 1}, {"item": item, "rc": 0}])
+    assert (rule["variable"], rule["value"]) == ("django_timers.digest", "25:00")
