@@ -99,7 +99,7 @@ TEMPLATES = [
 # deferred one that turns into a writer half-way is refused at once instead.
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "graphspace.sqlite",
         "NAME": _text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3",
         # The last connection that closes copies the whole log back: a thread keeps its own.
         "CONN_MAX_AGE": 600,  # seconds
