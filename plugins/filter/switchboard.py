@@ -214,6 +214,27 @@ def environment_rules(
     return [{**fault, "mend": f"{fault['mend']} (site {site})"} for site, fault in faults if fault]
 
 
+def port_clashes(ports: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return a rule that does not hold for each variable that names a port another one has named before.
+
+    ``ports`` holds pairs of a variable and its TCP port, in the order in which the services start.
+    """
+    owners: dict[int, str] = {}
+    rules = []
+    for variable, value in ports:
+        owner = owners.setdefault(int(value), variable)
+        if owner != variable:
+            rules.append(
+                {
+                    "variable": variable,
+                    "value": value,
+                    "why": f"{owner} names the same port.",
+                    "mend": "Give each service its own.",
+                }
+            )
+    return rules
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -223,4 +244,5 @@ class FilterModule:
             "site_settings": site_settings,
             "environment_file": environment_file,
             "environment_rules": environment_rules,
+            "port_clashes": port_clashes,
         }

@@ -257,7 +257,7 @@ def main() -> None:
         told = (err + out).replace(str(candidate), str(root)).strip()
         module.fail_json(
             msg="Apache refuses the new configuration, so no file was changed: "
-            f"{told} {module.params['mend']}",
+            f"{told}\n{module.params['mend']}",
             paths=paths,
         )
     if module.params["write"]:

@@ -113,6 +113,41 @@ def holders(inodes: set[str], root: str = "/proc") -> dict[str, list[tuple[int, 
     return result
 
 
+def socket_users(inodes: set[str], root: str = "/proc") -> dict[str, int]:
+    """Map each TCP socket's inode to the user id that made it (proc(5), the column uid)."""
+    users: dict[str, int] = {}
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"{root}/net/{name}", encoding="ascii") as table:
+                rows = [row.split() for row in table.readlines()[1:]]
+        except OSError:
+            continue  # a host without IPv6 has no tcp6
+        users |= {row[9]: int(row[7]) for row in rows if row[9] in inodes}
+    return users
+
+
+def likely_holders(
+    user: int, wanted: list[dict[str, Any]], root: str = "/proc"
+) -> list[tuple[int, str, str]]:
+    """Return who may hold a socket of ``user`` where the kernel hides it (root without CAP_SYS_PTRACE).
+
+    That is a process of that user in one of the wanted units, or else any process of that user.
+    """
+    processes = []
+    for path in glob.glob(f"{root}/[0-9]*"):
+        try:
+            owner = os.stat(path).st_uid
+        except OSError:
+            continue  # it has ended
+        if owner == user:
+            pid = int(path[len(root) + 1 :])
+            processes.append((pid, command_of(pid, root), unit_of(pid, root)))
+    known = [process for process in processes if any(belongs(process, entry) for entry in wanted)]
+    # a unit's own processes tell more than a session's
+    processes.sort(key=lambda process: (not process[2].endswith(".service"), process[0]))
+    return known[:1] or processes[:1] or [(0, "a process", f"user {user}")]
+
+
 def command_of(pid: int, root: str = "/proc") -> str:
     """Return the command name of a process, or "?" when it has ended."""
     try:
@@ -210,7 +245,13 @@ def main() -> None:
     wanted = module.params["ports"]
     numbers = {int(entry["port"]) for entry in wanted if str(entry["port"]).strip().isdecimal()}
     sockets = [row for row in listening_sockets() if row[1] in numbers]
-    errors = refusals(wanted, sockets, holders({row[2] for row in sockets}) if sockets else {})
+    owners = holders({row[2] for row in sockets}) if sockets else {}
+    users = socket_users({row[2] for row in sockets} - owners.keys()) if sockets else {}
+    for _address, port, inode in sockets:
+        if inode in users:
+            entries = [entry for entry in wanted if str(entry["port"]).strip() == str(port)]
+            owners[inode] = likely_holders(users[inode], entries)
+    errors = refusals(wanted, sockets, owners)
     if errors:
         module.fail_json(msg=" ".join(errors))
     module.exit_json(changed=False, checked=len(wanted))

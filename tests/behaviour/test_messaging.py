@@ -305,9 +305,11 @@ def test_the_broker_is_registered_in_zookeeper(
     host: Host, zookeeper_port: int, kafka_servers: str
 ) -> None:
     servers = f"{zookeeper_address(host)}:{zookeeper_port}"
-    said = host.check_output(f"zookeeper-shell.sh {servers} ls /brokers/ids 2>&1")
-    number = properties(host, "/etc/kafka/server.properties")["broker.id"]
-    assert number in said.splitlines()[-1].strip("[]").split(", ")
+    config = properties(host, "/etc/kafka/server.properties")
+    _, _, below = config["zookeeper.connect"].partition("/")
+    place = f"/{below}/brokers/ids".replace("//", "/")
+    said = host.check_output(f"zookeeper-shell.sh {servers} ls {place} 2>&1")
+    assert config["broker.id"] in said.splitlines()[-1].strip("[]").split(", ")
 
 
 def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -52,19 +52,22 @@ def server(answer: Callable[[bytes], bytes]) -> Iterator[int]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
+            with connection, suppress(OSError):
+                connection.settimeout(10)
                 connection.sendall(answer(connection.recv(4096)))
 
     threading.Thread(target=serve, daemon=True).start()
     try:
         yield listener.getsockname()[1]
     finally:
+        # closing alone would not wake the thread that waits in accept
+        listener.shutdown(socket.SHUT_RDWR)
         listener.close()
 
 
 def probe(path: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(path), "--timeout", "1", *options, "127.0.0.1", str(port)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
 
 @pytest.mark.parametrize("brokers", [0, 1, 3])
@@ -121,3 +124,19 @@ def test_a_probe_gives_up_when_the_process_has_ended(path: Path) -> None:
         done = probe(path, port, "--pid", str(gone.pid), "--timeout", "60")
     assert done.returncode == 1
     assert "ended before it was ready" in done.stderr
+
+
+def test_a_question_that_is_never_answered_is_asked_again() -> None:
+    """Seen on a busy host: ZooKeeper accepted a connection while it started, and never answered on it."""
+    calls = []
+
+    def answer(_: bytes) -> bytes:
+        calls.append(1)
+        if len(calls) == 1:
+            threading.Event().wait(3)
+        return b"Zookeeper version: 3.9.3\nMode: standalone\n"
+
+    with server(answer) as port:
+        done = probe(ZOOKEEPER, port, "--timeout", "20")
+    assert done.returncode == 0, done.stderr
+    assert len(calls) == 2

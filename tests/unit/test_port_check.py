@@ -180,6 +180,29 @@ def test_a_real_listener_is_found_with_its_process() -> None:
     assert os.getpid() in [pid for pid, _, _ in owners]
 
 
+def process(root: Path, pid: int, command: str, unit: str) -> None:
+    (root / str(pid)).mkdir()
+    (root / str(pid) / "comm").write_text(f"{command}\n")
+    (root / str(pid) / "cgroup").write_text(f"0::/system.slice/{unit}\n")
+
+
+def test_a_holder_that_the_kernel_hides_is_judged_by_its_user(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    row = "0: 0100007F:0885 00000000:0000 0A 00000000:00000000 00:00000000 00000000  107 0 4242 1"
+    (tmp_path / "net" / "tcp").write_text(f"  sl  local_address\n   {row}\n")
+    assert port_check.socket_users({"4242", "1"}, str(tmp_path)) == {"4242": 107}
+
+    process(tmp_path, 30, "bash", "session-1.scope")
+    process(tmp_path, 31, "java", "zookeeper.service")
+    root, me = str(tmp_path), os.stat(tmp_path).st_uid
+    zookeeper = entry(2181, unit="zookeeper.service")
+    assert port_check.likely_holders(me, [zookeeper], root) == [(31, "java", "zookeeper.service")]
+    assert port_check.likely_holders(me, [entry(2181)], root) == [(31, "java", "zookeeper.service")]
+    assert port_check.likely_holders(me + 1, [zookeeper], root) == [
+        (0, "a process", f"user {me + 1}")
+    ]
+
+
 def test_the_module_itself_refuses_a_real_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         wanted = [entry(listener.getsockname()[1])]

@@ -235,3 +235,23 @@ def test_rules_name_the_site_and_never_a_value() -> None:
 def test_no_rule_is_broken_by_what_a_file_can_carry() -> None:
     sites = [{"name": "lab", "environment": {"A": "", "B": 0, "C": True, "D": 'ä "$x"'}}]
     assert shared.environment_rules(sites, "django", "environment") == []
+
+
+# -- ports ---------------------------------------------------------------------------------------------
+
+
+def test_two_services_on_one_port_are_told_of_the_later_one() -> None:
+    ports = [("zookeeper_client_port", 2181), ("kafka_port", "2181"), ("apache_http_port", 80)]
+    assert shared.port_clashes(ports) == [
+        {
+            "variable": "kafka_port",
+            "value": "2181",
+            "why": "zookeeper_client_port names the same port.",
+            "mend": "Give each service its own.",
+        }
+    ]
+
+
+def test_ports_of_their_own_are_no_clash() -> None:
+    assert shared.port_clashes([("a", 1), ["b", 2]]) == []
+    assert shared.port_clashes([]) == []

@@ -17,6 +17,8 @@ import time
 METADATA = 3
 VERSION = 4
 CLIENT = b"switchboard-readiness"
+# Seconds for one question; a broker that is starting may leave it open.
+ATTEMPT = 5.0
 
 
 def request(correlation: int) -> bytes:
@@ -110,7 +112,7 @@ def main() -> int:
             return 1
         try:
             brokers, controller = ask(
-                options.address, options.port, max(0.1, min(10, end - time.monotonic()))
+                options.address, options.port, max(0.1, min(ATTEMPT, end - time.monotonic()))
             )
         except (OSError, ValueError, struct.error) as error:
             said = str(error)

@@ -14,6 +14,9 @@ import socket
 import sys
 import time
 
+# Seconds for one question: a connection that came while the server was starting may never be answered.
+ATTEMPT = 2.0
+
 
 def ask(address: str, port: int, command: str, seconds: float) -> str:
     """Send a four-letter command and return the answer; OSError when there is none in time."""
@@ -56,7 +59,12 @@ def main() -> int:
             )
             return 1
         try:
-            answer = ask(options.address, options.port, command, max(0.1, end - time.monotonic()))
+            answer = ask(
+                options.address,
+                options.port,
+                command,
+                max(0.1, min(ATTEMPT, end - time.monotonic())),
+            )
         except OSError as error:
             said = str(error)
         else:

@@ -1,0 +1,193 @@
+"""What the tests of refusals share: a converged host, runs of playbooks against it, and what it looks like."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE = ROOT / "tests" / "refusals" / "role.yml"
+
+# Everything that a play could change: processes, units, configuration, accounts, releases, packages.
+STATE = r"""
+systemctl show --property=Id,MainPID,ExecMainStartTimestampMonotonic,ActiveState,UnitFileState \
+  apache2.service kafka.service zookeeper.service $(systemctl list-units --all --plain --no-legend 'daphne-*' \
+  | cut -d ' ' -f 1) | paste -s -d ' ' | sed 's/  /\n/g'
+set -- /etc/switchboard /etc/apache2 /etc/kafka /etc/zookeeper /etc/systemd/system /etc/passwd /etc/group \
+  /usr/local/lib/switchboard /usr/local/sbin
+find "$@" -type f -exec sha256sum {} + 2>/dev/null
+find "$@" /srv /opt/kafka -maxdepth 3 -not -path '/srv/*/data/*' -printf '%p %m %u:%g %l\n' 2>/dev/null
+dpkg-query --show
+"""
+
+
+@dataclass
+class Run:
+    """One run of a playbook."""
+
+    code: int
+    output: str
+
+    def plays(self) -> list[str]:
+        """Return the names of the plays that began, in order."""
+        lines = (line for line in self.output.splitlines() if line.startswith("PLAY ["))
+        return [line.removeprefix("PLAY [").split("] *")[0] for line in lines]
+
+    def says(self, *texts: str) -> None:
+        """Assert that each text stands in the output, whatever the width it was wrapped at."""
+        flat = flatten(self.output)
+        missing = [text for text in texts if flatten(text) not in flat]
+        assert not missing, f"not said: {missing}\n{self.output[-4000:]}"
+
+
+@dataclass
+class Answer:
+    """What one host of a run was told."""
+
+    play: str = ""
+    task: str = ""
+    text: str = ""
+    failed: bool = False
+    changed: int = 0
+    tasks: list[str] = field(default_factory=list)
+
+
+def flatten(text: str) -> str:
+    """Return a text as it reads: no line breaks of a wrapped YAML string, and its doubled quotes single."""
+    return " ".join(text.replace("''", "'").replace('\\"', '"').split())
+
+
+class Bench:
+    """A converged test host, and playbooks that are run against it from here."""
+
+    def __init__(self, inventory: str, name: str, listing: dict[str, Any], host: Host) -> None:
+        self.inventory = inventory
+        self.name = name
+        self.host = host
+        self.variables: dict[str, Any] = listing["_meta"]["hostvars"][name]
+        # this would differ for a playbook in another folder
+        self.variables["test_projects"] = str(ROOT / "tests" / "projects")
+        self.groups = [
+            group
+            for group, content in listing.items()
+            if group not in ("_meta", "all") and name in content.get("hosts", [])
+        ]
+
+    def site(self, role: str, name: str, **changes: Any) -> dict[str, Any]:
+        """Return a site's entry in <role>_sites with changes made to it."""
+        entries = [site for site in self.variables[f"{role}_sites"] if site["name"] == name]
+        assert entries, f"The inventory has no site {name} in {role}_sites; the tests need it."
+        return {**copy.deepcopy(entries[0]), **changes}
+
+    def sites(self, role: str, name: str, **changes: Any) -> list[dict[str, Any]]:
+        """Return <role>_sites whole, with changes made to one site's entry."""
+        changed = self.site(role, name, **changes)
+        return [
+            changed if site["name"] == name else site for site in self.variables[f"{role}_sites"]
+        ]
+
+    def play(
+        self, playbook: Path, extra: dict[str, Any] | None = None, inventory: str = "", **env: str
+    ) -> Run:
+        """Run a playbook with extra variables and return its exit code and its output."""
+        values = {"test_projects": self.variables["test_projects"], **(extra or {})}
+        command = ["ansible-playbook", "-i", inventory or self.inventory, str(playbook)]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        done = subprocess.run(
+            [*command, "-e", json.dumps(values)],
+            cwd=ROOT,
+            env={
+                **kept,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                **env,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def role(self, role: str, **extra: Any) -> Run:
+        """Run one role alone, as a playbook of a user's own would."""
+        return self.play(ALONE, {"role_alone": role, **extra})
+
+    def play_many(
+        self, playbook: Path, cases: dict[str, dict[str, Any]], folder: Path
+    ) -> dict[str, Answer]:
+        """Run a playbook once against many names of the one host, each with variables of its own.
+
+        The groups of a name are the host's, unless ``cases`` gives it other ``groups``.
+        """
+        hosts: dict[str, Any] = {}
+        members: dict[str, dict[str, Any]] = {}
+        for name, changes in cases.items():
+            own = {key: value for key, value in changes.items() if key != "groups"}
+            reached = self.variables.get("ansible_host", self.name)
+            hosts[name] = {**self.variables, "ansible_host": reached, **own}
+            for group in changes.get("groups", self.groups):
+                members.setdefault(group, {})[name] = {}
+        names = {group: {"hosts": some} for group, some in members.items()}
+        inventory = folder / "inventory.yml"
+        inventory.write_text(json.dumps({"all": {"hosts": hosts, "children": names}}))
+        run = self.play(
+            playbook,
+            {
+                "switchboard_refusal_stops_all": False
+            },  # one name's refusal is not to end the others' run
+            inventory=str(inventory),
+            ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+            ANSIBLE_FORKS="6",
+        )
+        assert run.code != 0
+        start = run.output.index("{")
+        report = json.JSONDecoder().raw_decode(run.output[start:])[0]
+        return {name: answer_of(name, report) for name in cases}
+
+    def state(self) -> set[str]:
+        """Return what the host looks like, a line each thing."""
+        return set(self.host.check_output("sh -c %s", STATE).splitlines())
+
+    def status(self, site: str) -> int:
+        """Return the HTTP status of a site's first page, asked for on the host itself."""
+        (entry,) = (entry for entry in self.variables["apache_sites"] if entry["name"] == site)
+        name = entry["server_name"]
+        if "{{" in name:
+            name = self.variables["site_domain"]
+        port = self.variables["apache_http_port"]
+        return int(self.page(name, port, "-o /dev/null -w '%{http_code}'"))
+
+    def page(self, name: str, port: int, options: str = "") -> str:
+        """Return what curl prints for a site's first page."""
+        header = shlex.quote(f"Host: {name}")
+        return self.host.check_output(
+            f"curl --silent --max-time 20 {options} -H {header} http://127.0.0.1:{port}/"
+        )
+
+
+def answer_of(name: str, report: dict[str, Any]) -> Answer:
+    """Read one host's failure and its changes from the report of a run."""
+    answer = Answer(changed=report["stats"].get(name, {}).get("changed", 0))
+    for play in report["plays"]:
+        for task in play["tasks"]:
+            result = task["hosts"].get(name)
+            if result is None:
+                continue
+            answer.tasks.append(task["task"]["name"])
+            rescued = "rescue" in str(result.get("_ansible_rescued", ""))
+            if (result.get("failed") or result.get("unreachable")) and not rescued:
+                told = [str(part.get("msg", "")) for part in [*result.get("results", []), result]]
+                told += [str(error) for error in result.get("argument_errors", [])]
+                answer.failed = True
+                answer.play = play["play"]["name"]
+                answer.task = task["task"]["name"]
+                answer.text = flatten(" ".join(told))
+    return answer

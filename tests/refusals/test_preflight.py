@@ -1,0 +1,615 @@
+"""What can be known beforehand is refused before anything is touched, with variable, value and mend.
+
+All cases are one run of playbooks/preflight.yml, the first playbook of site.yml: the host stands in it under
+one name for each case, and under each name one variable is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.refusals.bench import ROOT, Answer, Bench
+
+PREFLIGHT = ROOT / "playbooks" / "preflight.yml"
+STAGE = "/var/tmp/switchboard-refusals"
+STRANGER = 17099  # a port that another process listens on, on the host
+CLOSED = 1  # a port that nothing listens on, here
+ZEROS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong variable, and what the refusal must say of it."""
+
+    name: str
+    variables: dict[str, Any]
+    says: tuple[str, ...]
+
+
+def of_site(role: str, name: str, **changes: Any) -> dict[str, Any]:
+    """Mark changes to one site's entry in <role>_sites; they are put into the whole list later."""
+    return {f"{role}_sites": (role, name, changes)}
+
+
+# A host with another operating system, less memory or a smaller disk: Ansible runs its modules there with a Python
+# that sees another /etc/os-release, another /proc/meminfo, a small file system of its own.
+PRETENCES = {
+    "ubuntu": (
+        'printf \'NAME="Ubuntu"\\nID=ubuntu\\nID_LIKE=debian\\nVERSION_ID="24.04"\\nVERSION="24.04 LTS (Noble)"\\n'
+        'VERSION_CODENAME=noble\\nPRETTY_NAME="Ubuntu 24.04 LTS"\\n\' >$stage/os-release',
+        "mount --bind $stage/os-release /etc/os-release",
+    ),
+    "bullseye": (
+        'printf \'NAME="Debian GNU/Linux"\\nID=debian\\nVERSION_ID="11"\\nVERSION="11 (bullseye)"\\n'
+        'VERSION_CODENAME=bullseye\\nPRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\\n\' >$stage/os-release-11; '
+        "echo 11.11 >$stage/debian_version",
+        "mount --bind $stage/os-release-11 /etc/os-release; mount --bind $stage/debian_version /etc/debian_version",
+    ),
+    "small": (
+        "sed 's/^MemTotal:.*/MemTotal:         307200 kB/' /proc/meminfo >$stage/meminfo",
+        "mount --bind $stage/meminfo /proc/meminfo",
+    ),
+    "full": (
+        "true",
+        "mount -t tmpfs -o size=16m tmpfs /srv; mount -t tmpfs -o size=16m tmpfs /var/lib",
+    ),
+}
+
+
+def pretend(name: str) -> dict[str, Any]:
+    return {"ansible_python_interpreter": f"{STAGE}/{name}"}
+
+
+PYTHON_312 = f"{STAGE}/python3.12"
+
+CASES = [
+    # a wrong type
+    Case("type-int", {"daphne_instances": "two"}, ("daphne_instances", "'two'", "int")),
+    Case("type-bool", {"base_ntp_enabled": "perhaps"}, ("base_ntp_enabled", "perhaps", "bool")),
+    Case("type-list", {"kafka_topics": 7}, ("kafka_topics", "list")),
+    Case("type-dict", {"zookeeper_properties": [1]}, ("zookeeper_properties", "dict")),
+    Case(
+        "type-of-a-site",
+        of_site("apache", "probe", wsgi_threads="many"),
+        (
+            "apache_wsgi_threads is 'many': it is no whole number. Write a whole number. (site probe)",
+        ),
+    ),
+    Case(
+        "type-of-sites",
+        {"django_sites": {"name": "lab"}},
+        ("django_sites",),
+    ),
+    # an unknown choice, an unknown key
+    Case("choice", {"kafka_source": "svn"}, ("kafka_source", "maven, archive, local", "svn")),
+    Case(
+        "choice-of-a-site",
+        of_site("django", "plain", source="svn"),
+        (
+            "django_source is 'svn': it is none of its choices. Use one of directory, git, archive. (site plain)",
+        ),
+    ),
+    Case(
+        "key-of-a-site",
+        of_site("daphne", "probe", instance=2),
+        ("].instance is 2: daphne has no such setting. Did you mean instances?",),
+    ),
+    # a missing required variable
+    Case(
+        "missing-settings",
+        of_site("django", "plain", settings_module=""),
+        (
+            "django_settings_module is empty: a site needs one.",
+            "such as lab.settings. (site plain)",
+        ),
+    ),
+    Case(
+        "missing-wsgi",
+        of_site("django", "plain", wsgi_module=""),
+        ("django_wsgi_module is empty: a site needs one.", "such as lab.wsgi. (site plain)"),
+    ),
+    Case(
+        "missing-server-name",
+        of_site("apache", "plain", server_name=""),
+        (
+            "apache_server_name of site plain is empty: ",
+            "Write the name that stands in the browser",
+        ),
+    ),
+    Case(
+        "missing-kafka-checksum",
+        {"kafka_source": "archive", "kafka_archive_url": "http://127.0.0.1:1/kafka.tgz"},
+        ("kafka_archive_sha512 is empty: ", "Set it to the sum on the page of the release."),
+    ),
+    Case(
+        "missing-archive-checksum",
+        of_site("django", "plain", source="archive", archive="http://127.0.0.1:1/plain.tar.gz"),
+        (
+            "django_archive_sha256 is empty: ",
+            "Take them from `sha256sum` of an archive that you trust.",
+        ),
+    ),
+    Case(
+        "missing-repository",
+        of_site("django", "plain", source="git"),
+        (
+            "django_repository is empty: source git needs it. Name the repository's address. (site plain)",
+        ),
+    ),
+    # names
+    Case(
+        "site-name",
+        {"django_sites": [{"name": "Not a user"}]},
+        (
+            "django_sites[0].name is 'Not a user': ",
+            "Use a letter, then up to 30 lower-case letters",
+        ),
+    ),
+    Case(
+        "environment-name",
+        of_site("django", "plain", environment={"NO-NAME": "x"}),
+        (
+            "django_environment is a mapping with the name 'NO-NAME': ",
+            "Use letters, digits and underscores",
+        ),
+    ),
+    Case(
+        "secret-value",
+        of_site("django", "plain", secrets={"TOKEN": "hush\nhush"}),
+        (
+            "django_secrets.TOKEN is a text with a line break",
+            "Put it into a file and name its path here.",
+        ),
+    ),
+    # ports
+    Case(
+        "port-too-high",
+        {"apache_http_port": 65536},
+        ("apache_http_port is 65536: it must be a number from 1 to 65535. Choose one.",),
+    ),
+    Case(
+        "port-too-high-kafka",
+        {"kafka_port": 70000},
+        ("kafka_port is 70000: a TCP port is a whole number from 1 to 65535. Choose one.",),
+    ),
+    Case(
+        "port-too-low-daphne",
+        of_site("daphne", "probe", port=0),
+        (
+            "daphne_port (site probe) is 0: a TCP port is a whole number from 1 to 65535. Choose one.",
+        ),
+    ),
+    *(
+        Case(
+            f"port-taken-{variable.split('_')[0]}",
+            {variable: STRANGER},
+            (
+                f"{variable} is {STRANGER}: python3 (process ",
+                f", switchboard-refusals.service) listens on 127.0.0.1:{STRANGER} already. "
+                "Stop it, or choose another port.",
+            ),
+        )
+        for variable in ("apache_http_port", "kafka_port", "zookeeper_client_port")
+    ),
+    Case(
+        "port-taken-daphne",
+        of_site("daphne", "probe", port=STRANGER),
+        (
+            f"daphne_port (site probe) is {STRANGER}: python3 (process ",
+            "Stop it, or choose another",
+        ),
+    ),
+    Case(
+        "port-of-a-neighbour",
+        {"kafka_port": 2181},
+        (
+            "kafka_port is 2181: java (process ",
+            "zookeeper.service) listens on",
+            "choose another port.",
+        ),
+    ),
+    Case(
+        "two-services-on-one-port",
+        {"kafka_port": 17001, "zookeeper_client_port": 17001},
+        (
+            "kafka_port is 17001: zookeeper_client_port names the same port. Give each service its own.",
+        ),
+    ),
+    Case(
+        "two-sites-on-one-port",
+        of_site("daphne", "probe", port=9099),
+        ("daphne_port (site probe) is 9099: daphne_port (site graphspace) names the same port.",),
+    ),
+    # the host
+    Case(
+        "distribution-ubuntu",
+        pretend("ubuntu"),
+        ("ansible_distribution is Ubuntu 24.04: ", "Use a host with one of these."),
+    ),
+    Case(
+        "distribution-debian-11",
+        pretend("bullseye"),
+        ("ansible_distribution is Debian 11.11: ", "Use a host with one of these."),
+    ),
+    Case(
+        "memory-kafka",
+        {**pretend("small"), "groups": ["switchboard", "kafka"]},
+        (
+            "kafka_heap_mb is 0: that gives 75 MiB on this host with 300 MiB of memory",
+            "Set it to 256",
+        ),
+    ),
+    Case(
+        "memory-kafka-heap",
+        {"kafka_heap_mb": 99999999},
+        (
+            "kafka_heap_mb is 99999999: that is more than half of this host's ",
+            "Lower it, or use a host",
+        ),
+    ),
+    Case(
+        "memory-zookeeper",
+        {**pretend("small"), "groups": ["switchboard", "zookeeper"]},
+        (
+            "zookeeper_heap_mb is 256: that is more than half of this host's 300 MiB",
+            "Lower it, or use",
+        ),
+    ),
+    Case(
+        "memory-apache",
+        {**pretend("small"), "groups": ["switchboard", "web"]},
+        ("apache_max_websockets is ", "of this host's 300 MiB are 150 MiB. Set it to at most "),
+    ),
+    Case(
+        "disk-kafka",
+        {**pretend("full"), "groups": ["switchboard", "kafka"]},
+        (
+            "kafka_data_dir is /var/lib/kafka/data: its file system has 16 MiB free, fewer than the 1024 "
+            "of kafka_disk_minimum_mb. Free some, ",
+        ),
+    ),
+    Case(
+        "disk-zookeeper",
+        {**pretend("full"), "groups": ["switchboard", "zookeeper"]},
+        (
+            "zookeeper_data_dir is /var/lib/zookeeper/data: its file system has 16 MiB free",
+            "Free some",
+        ),
+    ),
+    Case(
+        "disk-web",
+        {**pretend("full"), "groups": ["switchboard", "web"]},
+        (
+            "is /srv: its file system has 16 MiB free, fewer than the 1024 of django_disk_minimum_mb.",
+        ),
+    ),
+    Case(
+        "python-of-another-version",
+        of_site("django", "plain", python=PYTHON_312),
+        (
+            f"django_python is {PYTHON_312}: it is Python 3.12, and the mod_wsgi of Debian ",
+            "Set it to /usr/bin/python3, Debian's own. (site plain)",
+        ),
+    ),
+    Case(
+        "python-that-is-none",
+        of_site("django", "plain", python="/nonexistent/python3"),
+        ("django_python is /nonexistent/python3: it is no Python that runs", "Set it to /usr/bin"),
+    ),
+    Case(
+        "host-that-does-not-answer",
+        {"ansible_host": "switchboard-nowhere", "switchboard_reach_timeout": 2},
+        (
+            " does not answer at switchboard-nowhere. Set ansible_host and ansible_user in the inventory",
+        ),
+    ),
+    # Kafka
+    Case(
+        "kafka-node-id",
+        {"kafka_node_id": 7},
+        (
+            "kafka_node_id is 7: /var/lib/kafka/data/meta.properties was written by the server with the id 1. "
+            "Set kafka_node_id to 1, or move /var/lib/kafka/data away",
+        ),
+    ),
+    Case(
+        "zookeeper-id",
+        {"zookeeper_id": 7},
+        ("zookeeper_id is 7: ", "was written by the server with the id 1. Set zookeeper_id to 1"),
+    ),
+    Case(
+        "kafka-4-with-zookeeper",
+        {"kafka_version": "4.0.0"},
+        ("kafka_version is 4.0.0: Kafka 4 has no ZooKeeper mode", "Set kafka_version to 3.9.2."),
+    ),
+    Case(
+        "topic-that-kafka-lacks",
+        {"django_kafka_topics": ["graphspace.nowhere"]},
+        (
+            "django_kafka_topics is ['graphspace.nowhere']: kafka_topics lacks graphspace.nowhere. "
+            "Declare it there, or take it out of the site graphspace.",
+        ),
+    ),
+    Case(
+        "kafka-checksum",
+        {
+            "kafka_source": "archive",
+            "kafka_archive_url": "{server}/plain.tar.gz",
+            "kafka_archive_sha512": "0" * 128,
+            "kafka_cache": "{cache}",
+        },
+        (
+            f"kafka_archive_sha512 is {'0' * 128}: the file at ",
+            "Take the sum from the release's own page",
+        ),
+    ),
+    # the project
+    Case(
+        "folder-that-is-not-there",
+        of_site("django", "plain", directory="/nonexistent/plain"),
+        (
+            "django_directory is /nonexistent/plain: the control node has no such directory. "
+            "Name your project's folder.",
+        ),
+    ),
+    Case(
+        "unreachable-repository",
+        of_site("django", "plain", source="git", repository=f"git://127.0.0.1:{CLOSED}/plain.git"),
+        (
+            f"django_repository is git://127.0.0.1:{CLOSED}/plain.git: it can't be fetched: ",
+            "Correct the address, or let this control node reach it",
+        ),
+    ),
+    Case(
+        "version-that-the-repository-lacks",
+        of_site("django", "plain", source="git", repository="{folder}/plain.git", version="v9"),
+        ("django_version is v9: ", "has no such branch, tag or commit", "Name one that it has"),
+    ),
+    Case(
+        "archive-checksum",
+        of_site(
+            "django",
+            "plain",
+            source="archive",
+            archive="{server}/plain.tar.gz",
+            archive_sha256=ZEROS,
+        ),
+        (
+            f"django_archive_sha256 is {ZEROS}: ",
+            "has the SHA-256 {digest}. Take the sum from a source",
+        ),
+    ),
+    Case(
+        "archive-that-is-not-there",
+        of_site(
+            "django", "plain", source="archive", archive="{server}/none.tar", archive_sha256=ZEROS
+        ),
+        ("django_archive is {server}/none.tar: it can't be fetched: ", "Correct the URL"),
+    ),
+    Case(
+        "project-without-wsgi",
+        of_site("django", "plain", wsgi_module="ledger.nowhere"),
+        (
+            "django_wsgi_module is ledger.nowhere: the project has no such module. The project has no "
+            "ledger/nowhere.py; name the module as Python imports it.",
+        ),
+    ),
+    Case(
+        "project-without-asgi",
+        of_site("django", "probe", asgi_module="beacon.nowhere"),
+        ("django_asgi_module is beacon.nowhere: the project has no such module.", "leave it empty"),
+    ),
+    Case(
+        "requirements-without-channels-and-daphne",
+        of_site("django", "plain", asgi_module="ledger.entry"),
+        (
+            "django_requirements is requirements.txt: it lacks channels and daphne. Add it and lock again, "
+            "or leave django_asgi_module empty.",
+        ),
+    ),
+    Case(
+        "requirements-without-hashes",
+        of_site("django", "plain", directory="{folder}/unlocked"),
+        ("django_requirements is requirements.txt: django has no hash.", "--generate-hashes"),
+    ),
+    # Apache
+    Case(
+        "apache-ping-interval",
+        {"apache_websocket_timeout": 10, "apache_websocket_ping_interval": 20},
+        ("apache_websocket_timeout of site graphspace is 10: ", "Set it to more than 40"),
+    ),
+]
+
+
+# What must pass, so that a refusal above is one of its variable and of nothing else.
+GOOD = [
+    Case("as-it-is", {}, ()),
+    Case(
+        "kafka-archive",
+        {
+            "kafka_source": "archive",
+            "kafka_archive_url": "{server}/plain.tar.gz",
+            "kafka_archive_sha512": "{digest512}",
+            "kafka_cache": "{cache}",
+        },
+        (),
+    ),
+    Case(
+        "archive",
+        of_site(
+            "django",
+            "plain",
+            source="archive",
+            archive="{server}/plain.tar.gz",
+            archive_sha256="{digest}",
+        ),
+        (),
+    ),
+    Case("another-port", {"apache_http_port": 17080}, ()),
+]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Serve an archive of the plain project over HTTP here, and lay out projects with faults."""
+    folder = tmp_path_factory.mktemp("served")
+    source = ROOT / "tests" / "projects" / "plain"
+    with tarfile.open(folder / "plain.tar.gz", "w:gz") as archive:
+        archive.add(source, "plain")
+    (folder / "unlocked").mkdir()
+    with tarfile.open(folder / "plain.tar.gz") as archive:
+        data = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
+        for name, content in data.items():
+            path = folder / "unlocked" / Path(name).relative_to("plain")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((content or io.BytesIO()).read())
+    (folder / "unlocked" / "requirements.txt").write_text("django==5.2\n")
+    git(folder, "init", "--quiet", "--bare", "plain.git")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield {
+            "server": f"http://127.0.0.1:{http.server_port}",
+            "folder": str(folder),
+            "cache": str(folder / "cache"),
+            "digest512": hashlib.sha512((folder / "plain.tar.gz").read_bytes()).hexdigest(),
+            "digest": hashlib.sha256((folder / "plain.tar.gz").read_bytes()).hexdigest(),
+        }
+        http.shutdown()
+        thread.join()
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *words], check=True)
+
+
+@pytest.fixture(scope="module")
+def stage(bench: Bench) -> Iterator[None]:
+    """Prepare the pretences, a Python of another version and a process that listens, on the host."""
+    clean = f"systemctl stop switchboard-refusals 2>/dev/null || true; rm -rf {STAGE}"
+    lines = [clean, f"set -eu; stage={STAGE}; mkdir -p $stage"]
+    for name, (prepare, mounts) in PRETENCES.items():
+        lines += [
+            prepare,
+            f"cat >$stage/{name} <<END",
+            "#!/bin/sh",
+            "exec unshare --mount --propagation private sh -c "
+            f'\'{mounts}; exec /usr/bin/python3 "\\$@"\' sh "\\$@"',
+            "END",
+        ]
+    lines += [
+        f"printf '#!/bin/sh\necho 3.12\n' >{PYTHON_312}; chmod 755 $stage/*",
+        "systemd-run --quiet --collect --unit=switchboard-refusals "
+        f"/usr/bin/python3 -m http.server --bind 127.0.0.1 {STRANGER}",
+        f"for i in 1 2 3 4 5 6 7 8 9; do ss -Hltn 'sport = {STRANGER}' | grep -q . && exit; sleep 0.5; done; exit 1",
+    ]
+    bench.host.check_output("sh -c %s", "\n".join(lines))
+    yield
+    bench.host.check_output("sh -c %s", clean)
+
+
+@dataclass
+class Told:
+    """What every name was told, and what the host looked like before and after."""
+
+    answers: dict[str, Answer]
+    before: set[str]
+    after: set[str]
+
+
+@pytest.fixture(scope="module")
+def told(
+    bench: Bench, stage: None, served: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Told:
+    cases = {case.name: filled(expanded(bench, case.variables), served) for case in (*CASES, *GOOD)}
+    for variables in cases.values():
+        variables.setdefault("django_cache", served["cache"])
+    before = bench.state()
+    answers = bench.play_many(PREFLIGHT, cases, tmp_path_factory.mktemp("many"))
+    return Told(answers, before, bench.state())
+
+
+def expanded(bench: Bench, variables: dict[str, Any]) -> dict[str, Any]:
+    """Put what of_site marks into the whole list of sites, and leave out tiers that the case is not about."""
+    whole = {
+        key: bench.sites(*value[:2], **value[2]) if isinstance(value, tuple) else value
+        for key, value in variables.items()
+    }
+    tiers = {"zookeeper": "zookeeper", "kafka": "kafka"} | dict.fromkeys(
+        ("django", "daphne", "apache"), "web"
+    )
+    about = {tiers.get(key.split("_")[0], "switchboard") for key in variables}
+    if len(about) == 1 and "groups" not in whole:
+        whole["groups"] = ["switchboard", *about]
+    return whole
+
+
+def filled(value: Any, names: dict[str, str]) -> Any:
+    """Put what is known only now for {server}, {folder}, {cache} and {digest}."""
+    if isinstance(value, dict):
+        return {key: filled(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, names) for item in value]
+    if isinstance(value, str):
+        for name, text in names.items():
+            value = value.replace(f"{{{name}}}", text)
+    return value
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_it_is_refused_before_anything_is_touched(
+    told: Told, served: dict[str, str], case: Case
+) -> None:
+    answer = told.answers[case.name]
+    assert answer.failed, answer.tasks
+    for text in case.says:
+        assert filled(text, served) in answer.text
+    assert answer.changed == 0
+
+
+def test_what_is_secret_is_not_told(told: Told) -> None:
+    assert "hush" not in told.answers["secret-value"].text
+
+
+@pytest.mark.parametrize("case", GOOD, ids=[case.name for case in GOOD])
+def test_what_is_right_is_not_refused(told: Told, case: Case) -> None:
+    answer = told.answers[case.name]
+    assert not answer.failed, answer.text
+    assert answer.changed == 0
+    assert answer.tasks[-1].startswith("Refuse one port for "), "it did not come to the end"
+
+
+def test_nothing_on_the_host_changed(told: Told) -> None:
+    assert len(told.before) > 100, "the host is not converged"
+    assert sorted(told.before - told.after) == []
+    assert sorted(told.after - told.before) == []
+
+
+def test_everything_begins_with_this_playbook() -> None:
+    plays = yaml.safe_load((ROOT / "site.yml").read_text(encoding="utf-8"))
+    assert plays[0]["ansible.builtin.import_playbook"] == "playbooks/preflight.yml"
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_whole_ends_with_the_preflight_and_says_why(bench: Bench) -> None:
+    run = bench.play(ROOT / "site.yml", {"kafka_node_id": 7})
+    assert run.code == 2
+    run.says("kafka_node_id is 7: ", "Set kafka_node_id to 1, or move /var/lib/kafka/data away")
+    assert run.plays()[-1] == "Refuse what Kafka cannot work with"
+    plays = yaml.safe_load(PREFLIGHT.read_text(encoding="utf-8"))
+    assert set(run.plays()) < {play["name"] for play in plays}
+    assert "changed: [" not in run.output
