@@ -9,6 +9,7 @@ It is a courtesy, not a lock: who waited as long as the time-out asks SQLite all
 import os
 import threading
 from collections import defaultdict
+from typing import Any
 
 from django.db.backends.sqlite3 import base
 
@@ -20,7 +21,7 @@ os.register_at_fork(after_in_child=_turns.clear)
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection that takes its turn before a transaction, and gives it back after the commit."""
 
-    _turn: threading.Lock | None = None
+    _turn: Any = None  # threading.Lock, which is no type before Python 3.13
 
     def _start_transaction_under_autocommit(self) -> None:
         turn = _turns[str(self.settings_dict["NAME"])]
