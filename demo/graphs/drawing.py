@@ -28,8 +28,8 @@ class Line:
     y2: float
 
 
-def draw(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the dots and lines of a graph's data.
+def draw(data: dict[str, Any], arrangement: str = "springs") -> dict[str, Any]:
+    """Return the dots and lines of a graph's data, arranged by springs, in a circle or in a grid.
 
     Springs pull neighbours together and all nodes push each other away (Fruchterman and Reingold,
     1991), from a circle, so that one graph always looks the same. Larger graphs stay on the circle:
@@ -45,7 +45,10 @@ def draw(data: dict[str, Any]) -> dict[str, Any]:
         for index, name in enumerate(names)
     }
     edges = [(a, b) for a, b in data["edges"] if a in place and b in place and a != b]
-    if 2 < count <= 60:
+    if arrangement == "grid":
+        side = math.ceil(math.sqrt(max(count, 1)))
+        place = {name: complex(n % side, n // side) for n, name in enumerate(names)}
+    elif arrangement == "springs" and 2 < count <= 60:
         place = _relax(place, edges)
     xs = [point.real for point in place.values()] or [0.0]
     ys = [point.imag for point in place.values()] or [0.0]

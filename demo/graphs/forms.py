@@ -1,15 +1,17 @@
 """What people type."""
 
+import json
 from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model
 
-from graphs.models import Graph, Group
+from graphs.models import Graph, Group, Layout
 
 MAX_NODES = 150
 MAX_EDGES = 600
 MAX_NAME = 40
+MAX_UPLOAD = 256 * 1024  # bytes
 
 
 class GraphForm(forms.ModelForm):
@@ -80,12 +82,59 @@ class GraphForm(forms.ModelForm):
         return cleaned
 
     def save(self, commit: bool = True) -> Graph:
-        """Store the two lists as the graph's data."""
+        """Take the two lists as the graph's data, and store the graph unless told not to."""
         self.instance.data = {
             "nodes": self.cleaned_data["nodes"],
             "edges": self.cleaned_data["edges"],
         }
         return super().save(commit)
+
+
+class UploadForm(forms.Form):
+    """A graph as a file: `{"name": …, "nodes": [name, …], "edges": [[name, name], …]}`."""
+
+    file = forms.FileField(
+        label="JSON file",
+        help_text="An object with name, nodes (a list of names) and edges (a list of pairs).",
+        widget=forms.ClearableFileInput(attrs={"accept": ".json,application/json"}),
+    )
+
+    def graph_form(self, owner: Any) -> GraphForm:
+        """Return the form that the file fills in; it says what is wrong with the content.
+
+        Raises:
+            forms.ValidationError: the file is no such object.
+        """
+        file = self.cleaned_data["file"]
+        if file.size > MAX_UPLOAD:
+            raise forms.ValidationError(f"The file is larger than {MAX_UPLOAD // 1024} KiB.")
+        try:
+            data = json.loads(file.read())
+            lists = [data.get(name, []) for name in ("nodes", "edges")]
+            filled = {
+                "name": str(data.get("name", "")),
+                "description": str(data.get("description", "")),
+                "nodes": "\n".join(map(str, lists[0])),
+                "edges": "\n".join(" - ".join(map(str, pair)) for pair in lists[1]),
+            }
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise forms.ValidationError("The file is no graph in JSON.") from error
+        return GraphForm(filled, instance=Graph(owner=owner))
+
+
+class LayoutForm(forms.ModelForm):
+    """A way to draw a graph."""
+
+    class Meta:
+        model = Layout
+        fields = ["name", "arrangement"]
+
+    def clean_name(self) -> str:
+        """Check that the graph has no other layout of this name."""
+        same = Layout.objects.filter(graph=self.instance.graph_id, name=self.cleaned_data["name"])
+        if same.exclude(pk=self.instance.pk).exists():
+            raise forms.ValidationError("This graph has a layout of that name already.")
+        return self.cleaned_data["name"]
 
 
 class GroupForm(forms.ModelForm):

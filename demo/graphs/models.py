@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 from django.urls import reverse
@@ -77,6 +78,12 @@ class Graph(models.Model):
         """Return the path of the graph's page."""
         return reverse("graphs:graph", args=[self.pk])
 
+    def watchers(self) -> models.QuerySet:
+        """Return the people who watch this graph and may still see it."""
+        members = Share.objects.filter(graph=self).values("group__members")
+        seers = models.Q(pk__in=members) | models.Q(pk=self.owner_id)
+        return get_user_model().objects.filter(seers, watches__graph=self)
+
 
 class Share(models.Model):
     """A graph that a group may see."""
@@ -92,3 +99,53 @@ class Share(models.Model):
 
     def __str__(self) -> str:
         return f"{self.graph} with {self.group}"
+
+
+class Watch(models.Model):
+    """A person who wants to hear what others do to a graph."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="watches")
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="watches"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["graph", "person"], name="graph_watched_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person}: {self.graph}"
+
+
+class Arrangement(models.TextChoices):
+    """How the nodes of a drawing are placed."""
+
+    SPRINGS = "springs", "Springs"
+    CIRCLE = "circle", "Circle"
+    GRID = "grid", "Grid"
+
+
+class Layout(models.Model):
+    """A way to draw a graph, under a name, for all who may see the graph."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="layouts")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="layouts"
+    )
+    name = models.CharField(max_length=80)
+    arrangement = models.CharField(max_length=10, choices=Arrangement, default=Arrangement.CIRCLE)
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["graph", "name"], name="layout_name_once_per_graph")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """Return the path of the graph's page, drawn like this."""
+        return f"{self.graph.get_absolute_url()}?layout={self.pk}"

@@ -99,8 +99,10 @@ TEMPLATES = [
 # deferred one that turns into a writer half-way is refused at once instead.
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "graphspace.sqlite",
         "NAME": _text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3",
+        # The last connection that closes copies the whole log back: a thread keeps its own.
+        "CONN_MAX_AGE": 600,  # seconds
         "OPTIONS": {
             "timeout": 20,  # seconds
             "transaction_mode": "IMMEDIATE",
@@ -157,6 +159,30 @@ if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", NOTIFICATIONS_TOPIC_PREFIX):
         f"KAFKA_TOPIC_PREFIX is {NOTIFICATIONS_TOPIC_PREFIX!r}: Kafka refuses such a topic. "
         "Use letters, digits, dots, dashes and underscores, 100 at most."
     )
+
+NOTIFICATIONS_SOCKETS_PER_PERSON = _number("NOTIFICATIONS_SOCKETS_PER_PERSON", 20)
+# Where the site's processes count, one small file each: beside the database, where all of them write.
+NOTIFICATIONS_METRICS_DIR = (
+    _text("NOTIFICATIONS_METRICS_DIR") or Path(DATABASES["default"]["NAME"]).parent / "metrics"
+)
+# Links in e-mails. The first name that the site answers to, unless that is a pattern.
+NOTIFICATIONS_SITE_URL = _text("DJANGO_SITE_URL")
+if not NOTIFICATIONS_SITE_URL and ALLOWED_HOSTS and re.fullmatch(r"[\w.-]+", ALLOWED_HOSTS[0]):
+    NOTIFICATIONS_SITE_URL = f"{'https' if TLS else 'http'}://{ALLOWED_HOSTS[0]}"
+
+# E-mail: without a server none is sent, and `manage.py digest` says so.
+EMAIL_HOST = _text("DJANGO_EMAIL_HOST")
+EMAIL_PORT = _number("DJANGO_EMAIL_PORT", 25)
+EMAIL_HOST_USER = _text("DJANGO_EMAIL_USER")
+EMAIL_HOST_PASSWORD = _text("DJANGO_EMAIL_PASSWORD")
+EMAIL_USE_TLS = _flag("DJANGO_EMAIL_STARTTLS")
+EMAIL_TIMEOUT = 20  # seconds
+EMAIL_FILE_PATH = _text("DJANGO_EMAIL_FILE_PATH") or None  # for the backend that writes files
+DEFAULT_FROM_EMAIL = _text("DJANGO_EMAIL_FROM") or "notifications@localhost"
+EMAIL_SUBJECT_PREFIX = "[GraphSpace] "
+EMAIL_BACKEND = _text("DJANGO_EMAIL_BACKEND") or (
+    f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'dummy'}.EmailBackend"
+)
 
 LOGGING = {
     "version": 1,

@@ -8,3 +8,9 @@ class NotificationsConfig(AppConfig):
 
     name = "notifications"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Listen for what ends a session. Nothing else starts here: no thread, no client."""
+        from notifications import signals
+
+        signals.connect()

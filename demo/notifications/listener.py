@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from notifications import topics
+from notifications import metrics, topics
 from notifications.hub import Hub, hub
 from notifications.schema import SchemaError, decode
 
@@ -41,6 +41,7 @@ CONFIG: dict[str, Any] = {
 }
 ASK_TIMEOUT = 5.0  # seconds for one question to the broker
 REFRESH = 60.0  # seconds between two looks for new partitions
+MEASURE = 1.0  # seconds between two looks at how far behind this process is
 BACK_OFF = (0.5, 5.0)  # seconds before the second attempt, and at most
 
 
@@ -70,7 +71,9 @@ class Listener:
 
     def _run(self) -> None:
         pause = BACK_OFF[0]
+        metrics.put("listener", 1)
         while not self._stop.is_set():
+            metrics.put("heartbeat", time.time())
             begun = time.monotonic()
             try:
                 self._listen()
@@ -85,6 +88,7 @@ class Listener:
                 pause = BACK_OFF[0]
             self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(2 * pause, BACK_OFF[1])
+        metrics.put("listener", 0)
 
     def _say(self, text: str, level: int) -> None:
         """Log once for each change of state, not once for each attempt."""
@@ -116,7 +120,9 @@ class Listener:
             consumer.assign(partitions)
             self._say(f"Listening to {len(partitions)} partitions of Kafka", logging.INFO)
             self._loop.call_soon_threadsafe(self._hub.catch_up)
+            metrics.put("listening", 1)
             looked = time.monotonic()
+            measured = 0.0
             while not self._stop.is_set():
                 # poll returns with the first record; consume would wait until it has its number.
                 message = consumer.poll(0.5)
@@ -124,13 +130,29 @@ class Listener:
                     self._handle(message)
                 if self._down:
                     raise AwayError(self._down)
-                if time.monotonic() - looked > REFRESH:
+                now = time.monotonic()
+                if now - measured > MEASURE:
+                    self._measure(consumer, partitions)
+                    measured = now
+                if now - looked > REFRESH:
                     self._compare(consumer, partitions)
-                    looked = time.monotonic()
+                    looked = now
         except KafkaException as error:
             raise AwayError(error.args[0].str()) from error
         finally:
+            metrics.put("listening", 0)
             consumer.close()
+
+    def _measure(self, consumer: Any, assigned: list[Any]) -> None:
+        """Note that this thread goes round, and how many records it has yet to read."""
+        lag = 0
+        for position in consumer.position(assigned):
+            # Cached: what the last fetch said; no question to the broker.
+            _low, high = consumer.get_watermark_offsets(position, cached=True)
+            if position.offset >= 0 and high >= 0:
+                lag += max(0, high - position.offset)
+        metrics.put("lag", lag)
+        metrics.put("heartbeat", time.time())
 
     def _failed(self, error: Any) -> None:
         from confluent_kafka import KafkaError
@@ -169,13 +191,14 @@ class Listener:
         if message.error():
             raise AwayError(message.error().str())
         try:
-            event = decode(message.value())
+            record = decode(message.value())
         except SchemaError as error:
+            metrics.add("skipped")
             log.warning(
                 "Skipped a record of %s at offset %s: %s", message.topic(), message.offset(), error
             )
             return
-        self._loop.call_soon_threadsafe(self._hub.publish, event)
+        self._loop.call_soon_threadsafe(self._hub.publish, record)
 
 
 class WithListener:

@@ -7,7 +7,18 @@ from django.db.models import TextChoices
 class Kind(TextChoices):
     """A kind is a topic: `<prefix><kind>`."""
 
-    GROUP = "group", "Groups"
+    OWNER = "owner", "Mine"
+    GROUP = "group", "My groups"
+    WATCHING = "watching", "What I watch"
+
+
+EXPLAINED = {
+    Kind.OWNER: "A graph, a layout or a group of yours was created, uploaded, updated or deleted.",
+    Kind.GROUP: "A graph was shared with your group or taken back, a member was added or removed.",
+    Kind.WATCHING: "Somebody else updated, shared or deleted a graph that you watch.",
+}
+# Read marks and ended sessions are a person's own affair: they travel on this topic.
+PERSONAL = Kind.OWNER
 
 
 def servers() -> str:

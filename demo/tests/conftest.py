@@ -1,25 +1,43 @@
 """People, groups and graphs; and a Kafka producer that only takes notes."""
 
+import hypothesis
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 
 from graphs.models import Graph, Group
-from notifications import producer
+from notifications import producer, topics
 from notifications.hub import Hub
+from notifications.schema import Event
 
 PASSWORD = "engine-no-2"
+hypothesis.settings.register_profile("demo", database=None, deadline=None)
+hypothesis.settings.load_profile("demo")
 
 
 class Notes:
     """Stands in for `producer.Sender`."""
 
     def __init__(self):
-        self.events = []
+        self.records = []
         self.broken = False
+        self.kafka = True
 
-    def send(self, event):
-        self.events.append(event)
+    @property
+    def events(self):
+        return [record for record in self.records if isinstance(record, Event)]
+
+    def send(self, record):
+        self.records.append(record)
+
+    def topics(self, seconds):
+        if not self.kafka:
+            raise KafkaException(KafkaError(-195))
+        return dict.fromkeys(topics.topics(), 1)
+
+    def flush(self, seconds):
+        return 0
 
     def close(self):
         pass
@@ -36,14 +54,20 @@ def real_producer(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def sent(request, monkeypatch):
-    """Return the list of events that were handed to Kafka."""
+def kafka(request, monkeypatch):
+    """Return what notes the records that were handed to Kafka."""
     if "real_producer" in request.fixturenames:
-        return []
+        return None
     notes = Notes()
     monkeypatch.setattr(producer, "Sender", lambda _servers: notes)
     monkeypatch.setattr(producer, "_sender", None)
-    return notes.events
+    return notes
+
+
+@pytest.fixture
+def sent(kafka):
+    """Return a function that returns the events which were handed to Kafka so far."""
+    return lambda: kafka.events
 
 
 @pytest.fixture

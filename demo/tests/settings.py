@@ -8,7 +8,7 @@ os.environ["DJANGO_SECRET_KEY"] = "a key that only the tests know, and 50 charac
 os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver"
 os.environ["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"  # nobody listens there
 os.environ["KAFKA_TOPIC_PREFIX"] = "test."
-for unset in ("DJANGO_DEBUG", "DJANGO_TLS", "SEED_PASSWORD"):
+for unset in ("DJANGO_DEBUG", "DJANGO_TLS", "SEED_PASSWORD", "NOTIFICATIONS_SOCKETS_PER_PERSON"):
     os.environ.pop(unset, None)
 
 from graphspace.settings import *  # noqa: E402, F403 - after the environment is set
@@ -19,4 +19,7 @@ DATABASES["default"]["TEST"] = {
     "NAME": Path(tempfile.gettempdir()) / f"graphspace-test-{os.getpid()}.sqlite3"
 }
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+NOTIFICATIONS_METRICS_DIR = None  # each process for itself
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+NOTIFICATIONS_SITE_URL = "https://testserver"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick

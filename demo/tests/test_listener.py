@@ -39,12 +39,18 @@ class Broker:
     """What every consumer of one test sees."""
 
     def __init__(self):
-        self.topics = {"test.group": Metadata({0: None, 1: None}), "other": Metadata({0: None})}
+        self.topics = {
+            "test.owner": Metadata({0: None}),
+            "test.group": Metadata({0: None, 1: None}),
+            "test.watching": Metadata({0: None}),
+            "other": Metadata({0: None}),
+        }
         self.messages = []
         self.assigned = []
         self.configs = []
         self.closed = 0
         self.fail = None
+        self.ahead = 0
 
     def consumer(self, config, logger=None):
         self.configs.append(config)
@@ -60,8 +66,11 @@ class Consumer:
             raise self.broker.fail
         return self.broker
 
-    def get_watermark_offsets(self, partition, timeout):
-        return (0, 10 + partition.partition)
+    def get_watermark_offsets(self, partition, timeout=None, cached=False):
+        return (0, 10 + partition.partition + (self.broker.ahead if cached else 0))
+
+    def position(self, partitions):
+        return partitions
 
     def assign(self, partitions):
         self.broker.assigned.append([(p.topic, p.partition, p.offset) for p in partitions])
@@ -118,15 +127,22 @@ async def until(condition):
 
 async def test_all_partitions_are_read_from_their_ends_and_then_the_sockets_catch_up(broker, hub):
     await until(lambda: hub.heard)
-    assert broker.assigned == [[("test.group", 0, 10), ("test.group", 1, 11)]]
+    assert broker.assigned == [
+        [
+            ("test.owner", 0, 10),
+            ("test.group", 0, 10),
+            ("test.group", 1, 11),
+            ("test.watching", 0, 10),
+        ]
+    ]
     assert hub.heard == ["catch up"]
 
 
 async def test_a_record_reaches_the_hub_and_a_bad_one_is_skipped(broker, hub, caplog):
-    later = encode(EVENT).replace(b'"version": 1', b'"version": 2')
+    later = encode(EVENT).replace(b'"version": 2', b'"version": 3')
     broker.messages += [Message(b"{"), Message(later), Message(encode(EVENT))]
     await until(lambda: EVENT in hub.heard)
-    assert "its version is '2', not 1" in caplog.text
+    assert "its version is '3', not 2" in caplog.text
     assert len(broker.assigned) == 1
 
 
@@ -141,7 +157,7 @@ async def test_a_record_reaches_the_hub_and_a_bad_one_is_skipped(broker, hub, ca
 )
 async def test_trouble_ends_in_a_new_assignment_and_a_catch_up(broker, hub, trouble):
     await until(lambda: broker.assigned)
-    other = dataclasses.replace(EVENT, id=8)
+    other = dataclasses.replace(EVENT, sequence=8)
     broker.messages += [Message(encode(EVENT)), trouble, Message(encode(other))]
     await until(lambda: other in hub.heard)
     assert hub.heard == ["catch up", EVENT, "catch up", other]
@@ -162,7 +178,7 @@ async def test_an_absent_broker_is_asked_again_and_said_once(broker, caplog):
     said = [record.message for record in caplog.records if "notifications" in record.name]
     assert len(said) == 2
     assert said[0].startswith("Kafka cannot be read")
-    assert said[1] == "Listening to 2 partitions of Kafka"
+    assert said[1] == "Listening to 4 partitions of Kafka"
 
 
 async def test_a_missing_topic_is_named(broker, caplog):

@@ -1,8 +1,11 @@
 """What a process does when it starts: each test in a process of its own."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,34 @@ def test_pages_load_neither_daphne_nor_channels():
         DJANGO_SECRET_KEY=KEY,
     )
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_what_an_earlier_release_stored_gets_its_numbers(tmp_path):
+    path = tmp_path / "site.sqlite3"
+    environment = {"DJANGO_SECRET_KEY": KEY, "DJANGO_DATABASE": str(path)}
+    run("manage.py", "migrate", "notifications", "0001", **environment)
+    run("manage.py", "migrate", "auth", **environment)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        for person in (1, 2):
+            database.execute(
+                "INSERT INTO auth_user (id, username, password, first_name, last_name, email, "
+                "is_staff, is_active, is_superuser, date_joined) "
+                "VALUES (?, ?, '', '', '', '', 0, 1, 0, '2026-01-01')",
+                [person, f"person-{person}"],
+            )
+        for person in (1, 2, 1, 1):
+            database.execute(
+                "INSERT INTO notifications_notification (event_id, recipient_id, kind, action, "
+                "actor, resource, resource_id, message, url, created_at) "
+                "VALUES (?, ?, 'group', 'a', 'b', 'c', 1, 'd', '', '2026-01-01')",
+                [uuid.uuid4().hex, person],
+            )
+    done = run("manage.py", "migrate", **environment)
+    assert done.returncode == 0, done.stderr
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        rows = database.execute(
+            "SELECT recipient_id, sequence, state FROM notifications_notification ORDER BY id"
+        ).fetchall()
+        assert rows == [(1, 1, "sent"), (2, 1, "sent"), (1, 2, "sent"), (1, 3, "sent")]
+        inboxes = "SELECT person_id, last_sequence FROM notifications_inbox ORDER BY person_id"
+        assert database.execute(inboxes).fetchall() == [(1, 3), (2, 1)]

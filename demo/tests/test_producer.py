@@ -5,6 +5,7 @@ import os
 import threading
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from notifications import producer
 from notifications.schema import decode
@@ -19,6 +20,7 @@ class Client:
     def __init__(self, config, logger=None):
         self.config = config
         self.records = []
+        self.reports = []
         self.flushed = None
 
     def __len__(self):
@@ -28,6 +30,7 @@ class Client:
         if self.full:
             raise BufferError
         self.records.append((topic, key, value))
+        self.reports.append(on_delivery)
 
     def poll(self, timeout):
         threading.Event().wait(timeout)
@@ -107,7 +110,7 @@ def test_a_full_queue_is_said_once_and_raises_nothing(real, caplog):
     producer._sender._producer.full = True
     producer.send([EVENT] * 3)
     assert [record.message for record in caplog.records] == [
-        "The queue to Kafka is full: notifications are stored but not pushed"
+        "The queue to Kafka is full: the relay sends what does not fit"
     ]
 
 
@@ -120,7 +123,28 @@ def test_a_failed_delivery_is_logged_without_its_content(real, caplog):
         def str(self):
             return "timed out"
 
+        def code(self):
+            return -192
+
     producer.send([EVENT])
-    producer._sender._delivered(Error(), Message())
+    producer._sender._producer.reports[0](Error(), Message())
     assert "test.group was not delivered: timed out" in caplog.text
     assert EVENT.message not in caplog.text
+
+
+def test_a_producer_that_takes_a_topic_for_missing_is_replaced(real, monkeypatch, caplog):
+    def refuse(self, *_arguments, **_options):
+        raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC))
+
+    producer.send([EVENT])
+    first = producer._sender
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "produce", refuse)
+        producer.send([EVENT, EVENT])
+        assert first._failed_events == [EVENT.event] * 2
+        assert not first.broken  # young: the topic may come yet
+        monkeypatch.setattr(producer, "RENEW", 0)
+        producer.send([EVENT])
+    producer.send([EVENT])
+    assert producer._sender is not first
+    assert "test.group was not queued" in caplog.text

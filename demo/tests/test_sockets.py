@@ -1,17 +1,22 @@
 """The WebSockets: who gets one, and what comes through it."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.db import DatabaseError
+from django.test import Client
+from django.utils import timezone
 
 from graphs import actions
 from graphspace.asgi import sockets
-from notifications import store
-from notifications.models import Notification
-from notifications.schema import Event
+from notifications import leases, store
+from notifications.models import Held, Holder, Inbox, Notification
+from notifications.schema import Ended, Event, Read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ORIGIN = b"http://testserver"
@@ -77,8 +82,9 @@ async def test_the_first_frame_brings_the_count_alone(sign_in, graph, everybody,
     grace = await opened(sign_in("grace"))
     assert await grace.receive_json_from() == {
         "type": "unread",
-        "version": 1,
+        "version": 2,
         "count": 1,
+        "sequence": 1,
         "missed": [],
     }
     await grace.disconnect()
@@ -133,8 +139,8 @@ async def test_a_browser_that_returns_names_what_it_has(sign_in, people, graph, 
     client = sign_in("grace")
     for after, missed in [
         ("0", [str(first.event), str(newest.event_id)]),
-        (str(first.id), [str(newest.event_id)]),
-        (str(newest.pk), []),
+        (str(first.sequence), [str(newest.event_id)]),
+        (str(newest.sequence), []),
         ("99999999999999999999", []),
         ("9223372036854775807", []),
         ("-1", []),
@@ -147,18 +153,30 @@ async def test_a_browser_that_returns_names_what_it_has(sign_in, people, graph, 
         await one.disconnect()
 
 
-async def test_catching_up_is_bounded(sign_in, people, hub, monkeypatch):
-    monkeypatch.setattr(store, "MISSED", 3)
+async def test_catching_up_goes_on_until_it_is_complete(sign_in, people, hub, monkeypatch):
+    monkeypatch.setattr(store, "PAGE", 3)
     made = [
         Notification(
-            recipient=people["ada"], kind="group", action="a", resource_id=1, message=f"{number}"
+            recipient=people["ada"],
+            sequence=number + 1,
+            kind="group",
+            action="a",
+            resource_id=1,
+            message=f"{number}",
         )
-        for number in range(5)
+        for number in range(7)
     ]
     await Notification.objects.abulk_create(made)
+    await Inbox.objects.acreate(person=people["ada"], last_sequence=7)
     one = await opened(sign_in("ada"), f"{PATH}?after=0")
-    got = await one.receive_json_from()
-    assert (got["count"], [row["message"] for row in got["missed"]]) == (5, ["2", "3", "4"])
+    got = [await one.receive_json_from() for _ in range(3)]
+    assert [[row["message"] for row in frame["missed"]] for frame in got] == [
+        ["0", "1", "2"],
+        ["3", "4", "5"],
+        ["6"],
+    ]
+    assert [frame["sequence"] for frame in got] == [3, 6, 7]
+    assert await one.receive_nothing()
     await one.disconnect()
 
 
@@ -198,8 +216,8 @@ async def test_without_the_database_the_event_comes_and_the_count_follows(
 
 async def test_one_broken_socket_does_not_keep_the_others_waiting(sign_in, graph, everybody, hub):
     class Broken:
-        user_id = graph.owner_id
-        last_id = 0
+        session = store.Session(graph.owner_id, "key", "hash")
+        last = 0
 
         async def push(self, content):
             raise ConnectionError
@@ -212,3 +230,238 @@ async def test_one_broken_socket_does_not_keep_the_others_waiting(sign_in, graph
     hub.catch_up()
     assert (await ada.receive_json_from())["type"] == "unread"
     await ada.disconnect()
+
+
+# -- in whatever order, however often ----------------------------------------------------------------
+
+
+async def made(person, number, first=1):
+    """Store so many notifications for a person; return them as Kafka would bring them."""
+    rows = [
+        Notification(
+            recipient=person,
+            sequence=first + index,
+            kind="owner",
+            action="a",
+            actor="ada",
+            resource="graph",
+            resource_id=1,
+            message=f"{first + index}",
+        )
+        for index in range(number)
+    ]
+    await Notification.objects.abulk_create(rows)
+    last = {"last_sequence": rows[-1].sequence}
+    await Inbox.objects.aupdate_or_create(person=person, defaults=last)
+    return [Event.of(row) for row in rows]
+
+
+async def numbers(one, wanted):
+    """Return the sequences that a socket was shown, until it has so many."""
+    got = []
+    while len(got) < wanted:
+        frame = await one.receive_json_from()
+        got += [row["sequence"] for row in frame.get("missed", [frame])]
+    return got
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[4, 3, 2, 1, 0], [0, 0, 1, 1, 2, 3, 4, 4], [4], [1, 3, 4], [0, 2, 1, 4, 3], [3, 4, 0]],
+    ids=str,
+)
+async def test_each_is_shown_once_and_in_order(sign_in, people, hub, order):
+    one = await opened(sign_in("ada"))
+    await one.receive_json_from()
+    events = await made(people["ada"], 5)
+    for index in order:
+        hub.publish(events[index])
+        await asyncio.sleep(0.02)
+    assert await numbers(one, 5) == [1, 2, 3, 4, 5]
+    assert await one.receive_nothing()
+    await one.disconnect()
+
+
+async def test_a_burst_that_comes_in_one_go_keeps_its_order(sign_in, people, hub):
+    one = await opened(sign_in("ada"))
+    await one.receive_json_from()
+    for event in reversed(await made(people["ada"], 30)):
+        hub.publish(event)
+        hub.publish(event)
+    assert await numbers(one, 30) == list(range(1, 31))
+    assert await one.receive_nothing()
+    await one.disconnect()
+
+
+async def test_a_read_mark_reaches_the_persons_tabs_alone(sign_in, people, hub):
+    tabs = [await opened(sign_in("ada")) for _ in range(2)]
+    grace = await opened(sign_in("grace"))
+    for one in (*tabs, grace):
+        await one.receive_json_from()
+    hub.publish(Read(recipient=people["ada"].pk, up_to=4, sequences=[7]))
+    for one in tabs:
+        assert await one.receive_json_from() == {
+            "type": "read",
+            "version": 2,
+            "count": 0,
+            "up_to": 4,
+            "sequences": [7],
+        }
+    assert await grace.receive_nothing()
+    for one in (*tabs, grace):
+        await one.disconnect()
+
+
+# -- only yours ----------------------------------------------------------------------------------------
+
+
+OVER = {"type": "websocket.close", "code": 4401}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("notifications.hub.CHECK", 0.1)
+
+
+async def over(one):
+    while True:
+        got = await one.receive_output(timeout=3)
+        if got["type"] == "websocket.close":
+            assert got == OVER
+            await one.wait()
+            return
+
+
+@pytest.mark.parametrize("how", ["sign out", "disable", "delete", "password", "expire"])
+async def test_a_session_that_is_over_loses_its_socket_in_seconds(sign_in, people, hub, quick, how):
+    client, other = sign_in("ada"), sign_in("grace")
+    one, kept = await opened(client), await opened(other)
+    users = get_user_model().objects.filter(username="ada")
+    if how == "sign out":
+        await sync_to_async(client.logout)()
+    elif how == "disable":
+        await users.aupdate(is_active=False)
+    elif how == "delete":
+        await users.adelete()
+    elif how == "password":
+        await users.aupdate(password="another")
+    else:
+        await Session.objects.filter(pk=client.session.session_key).aupdate(
+            expire_date=timezone.now()
+        )
+    await over(one)
+    assert not hub._sockets.get(people["ada"].pk)
+    assert len(hub._sockets[people["grace"].pk]) == 1
+    await kept.disconnect()
+
+
+async def test_signing_out_is_told_to_every_process_and_ends_that_session_alone(
+    people, seeded, hub, kafka
+):
+    clients = [Client(), Client()]
+    for client in clients:
+        await sync_to_async(client.force_login)(people["ada"])
+    one, kept = [await opened(client) for client in clients]
+    key = clients[0].cookies["sessionid"].value
+    await sync_to_async(clients[0].post)("/sign-out/")
+    [record] = [record for record in kafka.records if isinstance(record, Ended)]
+    assert record.recipient == people["ada"].pk
+    assert key not in record.session
+    hub.publish(record)
+    await over(one)
+    assert len(hub._sockets[people["ada"].pk]) == 1
+    await kept.disconnect()
+
+
+async def test_disabling_in_the_admin_is_told_to_every_process(sign_in, people, hub, kafka):
+    one = await opened(sign_in("ada"))
+    people["ada"].is_active = False
+    await sync_to_async(people["ada"].save)()
+    [record] = [record for record in kafka.records if isinstance(record, Ended)]
+    hub.publish(record)
+    await over(one)
+
+
+async def test_what_the_database_does_not_answer_ends_no_session(
+    sign_in, hub, quick, monkeypatch, caplog
+):
+    def fail(sessions):
+        raise DatabaseError("disk I/O error")
+
+    one = await opened(sign_in("ada"))
+    await one.receive_json_from()
+    monkeypatch.setattr(store, "ended", fail)
+    await asyncio.sleep(0.5)
+    assert await one.receive_nothing()
+    assert caplog.text.count("sockets stay open") == 1
+    await one.disconnect()
+
+
+async def test_a_person_holds_so_many_sockets_and_another_is_not_bothered(
+    sign_in, people, hub, settings
+):
+    settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 3
+    ada = sign_in("ada")
+    held = [await opened(ada) for _ in range(3)]
+    assert (await socket(ada).connect())[0] is False
+    grace = await opened(sign_in("grace"))
+    await held.pop().disconnect()
+    held.append(await opened(ada))
+    assert (await socket(ada).connect())[0] is False
+    for one in (*held, grace):
+        await one.disconnect()
+    assert not await Held.objects.aexists()
+
+
+async def test_the_limit_counts_the_other_processes_while_they_live(sign_in, people, hub, settings):
+    settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 2
+    other = await Holder.objects.acreate(name="other", seen_at=timezone.now())
+    await Held.objects.acreate(holder=other, person=people["ada"], sockets=2)
+    assert (await socket(sign_in("ada")).connect())[0] is False
+    other.seen_at -= leases.LEASE + timedelta(seconds=1)  # it was killed
+    await other.asave()
+    one = await opened(sign_in("ada"))
+    await one.disconnect()
+
+
+async def test_a_process_that_was_thought_dead_notes_its_sockets_anew(sign_in, people, hub, quick):
+    one = await opened(sign_in("ada"))
+    await Holder.objects.all().adelete()
+    await asyncio.sleep(0.6)
+    assert (await Held.objects.aget(person=people["ada"])).sockets == 1
+    await Held.objects.aupdate(sockets=9)  # handshakes that broke off
+    await asyncio.sleep(0.6)
+    assert (await Held.objects.aget(person=people["ada"])).sockets == 1
+    await one.disconnect()
+
+
+async def test_a_process_that_was_silent_held_nothing(people, settings):
+    settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 1
+    assert await sync_to_async(leases.acquire)(people["ada"].pk)
+    assert not await sync_to_async(leases.acquire)(people["ada"].pk)
+    await Holder.objects.aupdate(seen_at=timezone.now() - leases.LEASE - timedelta(seconds=1))
+    assert await sync_to_async(leases.acquire)(people["ada"].pk)
+
+
+async def test_without_kafka_it_is_shown_all_the_same_some_seconds_later(
+    sign_in, people, hub, quick
+):
+    one, other = await opened(sign_in("ada")), await opened(sign_in("grace"))
+    for each in (one, other):
+        await each.receive_json_from()
+    [event] = await made(people["ada"], 1)
+    assert await numbers(one, 1) == [1]
+    hub.publish(event)
+    assert await one.receive_nothing()
+    assert await other.receive_nothing()
+    await one.disconnect()
+    await other.disconnect()
+
+
+async def test_a_browser_that_sends_without_end_loses_its_socket(sign_in, hub):
+    one = await opened(sign_in("ada"))
+    await one.receive_json_from()
+    for _ in range(11):
+        await one.send_to(text_data="x")
+    assert await one.receive_output() == {"type": "websocket.close", "code": 1008}
+    await one.wait()

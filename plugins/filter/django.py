@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 DEBIAN_PYTHON = "/usr/bin/python3"
+COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 CALLABLE = re.compile(r"[A-Za-z_]\w*")
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)")
@@ -111,6 +112,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "it is no name of an environment variable.",
                 "Use letters, digits and underscores, and no digit first.",
             )
+    yield from _broken_commands(site)
     if site["keep_releases"] < 1:
         yield (
             "keep_releases",
@@ -148,9 +150,111 @@ def _broken_source(site: Mapping[str, Any]) -> Iterator[Broken]:
         )
 
 
+def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
+    for key in ("services", "timers"):
+        for name, wanted in site[key].items():
+            where = f"{key}.{name}"
+            if not COMMAND_NAME.fullmatch(str(name)):
+                yield (
+                    where,
+                    wanted,
+                    "the name is also a unit's.",
+                    "Use a letter, then up to 30 lower-case letters, digits and hyphens.",
+                )
+            command = wanted
+            if key == "timers":
+                if not isinstance(wanted, Mapping) or wanted.keys() != {"command", "on_calendar"}:
+                    yield (
+                        where,
+                        wanted,
+                        "a timer has a command and an on_calendar.",
+                        'Write {command: digest, on_calendar: "*-*-* 03:30:00"}.',
+                    )
+                    continue
+                command = wanted["command"]
+                if not _line(wanted["on_calendar"]):
+                    yield (
+                        where,
+                        wanted["on_calendar"],
+                        "that is no time.",
+                        'Write it as in systemd.time(7), such as "*-*-* 03:30:00".',
+                    )
+            if not _line(command):
+                yield (
+                    where,
+                    command,
+                    "that is no command.",
+                    "Write a command of manage.py on one line, such as digest.",
+                )
+    for name in sorted(site["services"].keys() & site["timers"].keys()):
+        yield (
+            f"timers.{name}",
+            site["timers"][name],
+            "a service has that name too.",
+            "Give each its own.",
+        )
+
+
+def _line(value: Any) -> bool:
+    """Say whether a value is a text of one line that says something."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the units of the sites' services and timers, sorted, each a mapping.
+
+    ``unit`` is the service that runs the command; ``timer`` the timer that starts it, empty for a
+    service, as is ``on_calendar``. A site's name has no dot, so no two of them share a unit.
+    """
+    found: list[dict[str, Any]] = []
+    for site in sites:
+        services = {name: {"command": command} for name, command in site["services"].items()}
+        for name, wanted in sorted({**services, **site["timers"]}.items()):
+            stem = f"django-{site['name']}.{name}"
+            when = wanted.get("on_calendar", "") if isinstance(wanted, Mapping) else ""
+            command = wanted.get("command") if isinstance(wanted, Mapping) else ""
+            found.append(
+                {
+                    "site": site["name"],
+                    "name": name,
+                    # systemd would put values of its own for %n and $NAME
+                    "command": str(command or "")
+                    .replace("{site}", site["name"])
+                    .replace("%", "%%")
+                    .replace("$", "$$")
+                    .strip(),
+                    "on_calendar": str(when),
+                    "unit": f"{stem}.service",
+                    "timer": f"{stem}.timer" if when else "",
+                    "project_dir": site["project_dir"],
+                    "write_paths": site["write_paths"],
+                }
+            )
+    return found
+
+
+def django_calendar_rules(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is broken in the times of timers, from what ``systemd-analyze calendar`` answered."""
+    return [
+        _rule(
+            {"name": answer["item"]["site"]},
+            f"timers.{answer['item']['name']}",
+            answer["item"]["on_calendar"],
+            "systemd does not understand that time.",
+            'Write it as in systemd.time(7), such as "*-*-* 03:30:00".',
+        )
+        for answer in answers
+        if answer.get("rc")
+    ]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"django_rules": django_rules}
+        return {
+            "django_rules": django_rules,
+            "django_units": django_units,
+            "django_calendar_rules": django_calendar_rules,
+        }

@@ -17,9 +17,12 @@ def notification_bell(context: dict[str, Any], socket: str = "/ws/notifications/
     if user is None or not user.is_authenticated:
         return {"user": None}
     rows = Notification.objects.filter(recipient=user)
+    latest = context.get("notifications_newest")
+    if latest is None:
+        latest = rows.aggregate(latest=Max("sequence"))["latest"] or 0
     return {
         "user": user,
         "socket": socket,
         "count": rows.filter(read_at__isnull=True).count(),
-        "latest": rows.aggregate(latest=Max("pk"))["latest"] or 0,
+        "latest": latest,
     }

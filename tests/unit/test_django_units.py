@@ -1,0 +1,83 @@
+"""The commands of a site's manage.py that run as services and by timers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.test_site_settings import plugin
+
+django = plugin("filter/django.py")
+broken_commands, django_units = django._broken_commands, django.django_units
+
+
+def site(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "lab",
+        "project_dir": ".",
+        "write_paths": ["/srv/lab/data"],
+        "services": {},
+        "timers": {},
+        **changes,
+    }
+
+
+def broken(**changes: Any) -> list[tuple[str, str]]:
+    return [(found[0], found[2]) for found in broken_commands(site(**changes))]
+
+
+def test_a_service_and_a_timer_have_units_of_their_own() -> None:
+    timers = {"digest": {"command": "digest", "on_calendar": "daily"}}
+    found = django_units([site(services={"relay": "relay --name {site}"}, timers=timers)])
+    assert [(unit["unit"], unit["timer"]) for unit in found] == [
+        ("django-lab.digest.service", "django-lab.digest.timer"),
+        ("django-lab.relay.service", ""),
+    ]
+    assert [unit["command"] for unit in found] == ["digest", "relay --name lab"]
+
+
+def test_no_two_sites_share_a_unit() -> None:
+    found = django_units(
+        [site(services={"a-b": "x"}), site(name="lab-a", services={"b": "x"}), site(name="none")]
+    )
+    assert len({unit["unit"] for unit in found}) == 2
+
+
+def test_systemd_puts_nothing_of_its_own_into_a_command() -> None:
+    [unit] = django_units([site(services={"a": "x --at 100% $HOME"})])
+    assert unit["command"] == "x --at 100%% $$HOME"
+
+
+def test_what_makes_sense_is_kept() -> None:
+    assert not broken(
+        services={"relay": "relay"}, timers={"d": {"command": "digest", "on_calendar": "daily"}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "why"),
+    [
+        ({"services": {"Relay": "relay"}}, "services.Relay", "also a unit's"),
+        ({"services": {"a.b": "relay"}}, "services.a.b", "also a unit's"),
+        ({"services": {"a": ""}}, "services.a", "no command"),
+        ({"services": {"a": "x\nUser=root"}}, "services.a", "no command"),
+        ({"services": {"a": {"command": "x"}}}, "services.a", "no command"),
+        ({"timers": {"a": "x"}}, "timers.a", "an on_calendar"),
+        ({"timers": {"a": {"command": "x"}}}, "timers.a", "an on_calendar"),
+        ({"timers": {"a": {"command": "x", "on_calendar": ""}}}, "timers.a", "no time"),
+        (
+            {"services": {"a": "x"}, "timers": {"a": {"command": "x", "on_calendar": "daily"}}},
+            "timers.a",
+            "has that name too",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], key: str, why: str) -> None:
+    assert [(found, why in said) for found, said in broken(**changes)] == [(key, True)]
+
+
+def test_a_time_that_systemd_does_not_understand_is_refused() -> None:
+    item = {"site": "lab", "name": "digest", "on_calendar": "25:00"}
+    [rule] = django.django_calendar_rules([{"item": item, "rc": 1}, {"item": item, "rc": 0}])
+    assert (rule["variable"], rule["value"]) == ("django_timers.digest", "25:00")
