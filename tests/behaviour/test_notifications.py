@@ -11,7 +11,8 @@ import re
 import socket
 import time
 import uuid
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ pytestmark = [
 MOST_SOCKETS = (
     40  # opened until each Daphne instance holds one; a shared socket spreads them unevenly
 )
-LATEST = 10.0  # seconds; the measured median is far below
+LATEST = 15.0  # seconds; the measured median is far below
+ATTEMPTS = 5
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +96,21 @@ def people(
     }
 
 
-@pytest.fixture
-def graph(people: dict[str, Person]) -> str:
-    """Let ada make a graph; return its path."""
-    fields = {"name": f"test {uuid.uuid4()}", "nodes": "a\nb", "edges": "a - b"}
+def new_graph(people: dict[str, Person]) -> tuple[str, str]:
+    """Let ada make a graph; return its path and its name."""
+    name = f"test {uuid.uuid4()}"
+    fields = {"name": name, "nodes": "a\nb", "edges": "a - b"}
     answer = people["ada"].post("/graphs/new/", "/graphs/new/", fields)
     assert answer.status_code == 302, answer.text[:500]
-    return answer.headers["Location"]
+    return answer.headers["Location"], name
+
+
+def share(people: dict[str, Person], graph: str) -> None:
+    """Let ada share a graph with the group of which grace is a member and linus is not."""
+    group = re.search(r'<option value="(\d+)">Cell biology</option>', people["ada"].get(graph).text)
+    assert group, "ada is offered no group to share with"
+    answer = people["ada"].post(graph, f"{graph}share/", {"group": group.group(1)})
+    assert answer.status_code == 302, answer.text[:500]
 
 
 def frames(connection: ClientConnection, seconds: float, until: str = "") -> list[dict[str, Any]]:
@@ -120,10 +130,24 @@ def frames(connection: ClientConnection, seconds: float, until: str = "") -> lis
     return found
 
 
-def notifications(connection: ClientConnection, seconds: float) -> list[dict[str, Any]]:
-    """Return the first notification that arrives within a time, as a list of none or one."""
-    got = frames(connection, seconds, "notification")
-    return [frame for frame in got if frame["type"] == "notification"]
+def arrivals(connection: ClientConnection, seconds: float, name: str) -> list[str]:
+    """Return how the news of a graph arrives within a time, up to its first arrival and what comes at once after.
+
+    `notification`: pushed, by way of Kafka. `unread`: caught up from the database, as while Kafka is away.
+    """
+    found: list[str] = []
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            frame = json.loads(connection.recv(timeout=left))
+        except TimeoutError:
+            break
+        items = [frame] if frame["type"] == "notification" else frame.get("missed", [])
+        news = [item for item in items if name in item["message"]]
+        if news and not found:
+            end = time.monotonic() + 0.05  # a second one would show here, or in the next attempt
+        found += [frame["type"]] * len(news)
+    return found
 
 
 def instances_with_sockets(host: Host, port: int) -> set[str]:
@@ -132,8 +156,20 @@ def instances_with_sockets(host: Host, port: int) -> set[str]:
     return set(re.findall(r"pid=(\d+)", rows))
 
 
+@contextmanager
+def stopped(host: Host, pids: str) -> Iterator[None]:
+    """Let processes stand still for a moment."""
+    if pids:
+        host.check_output(f"kill -STOP {pids}")
+    try:
+        yield
+    finally:
+        if pids:
+            host.check_output(f"kill -CONT {pids}")
+
+
 def test_the_right_people_hear_at_once(
-    host: Host, deployed: dict[str, Any], people: dict[str, Person], graph: str
+    host: Host, deployed: dict[str, Any], people: dict[str, Person]
 ) -> None:
     daphne = next(site for site in deployed["daphne"]["sites"] if site["name"] == "graphspace")
     with ExitStack() as stack:
@@ -141,40 +177,45 @@ def test_the_right_people_hear_at_once(
         held: set[str] = set()
         while len(held) < daphne["instances"]:
             assert len(grace) < MOST_SOCKETS, f"{len(grace)} sockets went to {len(held)} instances"
-            grace += [stack.enter_context(people["grace"].open()) for _ in range(4)]
+            # whoever holds one already is kept from taking the next: the others must
+            pause = " ".join(sorted(held))
+            with stopped(host, pause):
+                grace += [stack.enter_context(people["grace"].open()) for _ in range(4)]
             held = instances_with_sockets(host, daphne["port"])
         others = [stack.enter_context(people[name].open()) for name in ("linus", "ada")]
         for connection in grace + others:
             assert frames(connection, LATEST, "unread"), "no first frame"
 
-        page = people["ada"].get(graph).text
-        group = re.search(r'<option value="(\d+)">Cell biology</option>', page)
-        assert group, "ada is offered no group to share with"
-        started = time.monotonic()
-        answer = people["ada"].post(graph, f"{graph}share/", {"group": group.group(1)})
-        assert answer.status_code == 302, answer.text[:500]
-        for connection in grace:
-            got = notifications(connection, LATEST)
-            assert len(got) == 1, journal(host, "daphne-graphspace@*")
-            assert "ada" in got[0]["message"]
-        print(
-            f"{len(grace)} sockets on {len(held)} instances heard in {time.monotonic() - started:.3f} s"
-        )
-        for connection in others:  # linus is not in the group, and ada did it herself
-            assert notifications(connection, 2.0) == []
-        for connection in grace:
-            assert notifications(connection, 0.05) == []  # each once
+        # Tests before this one killed Kafka: until the clients have found it again, news comes by the other way.
+        for _attempt in range(ATTEMPTS):
+            graph, name = new_graph(people)
+            started = time.monotonic()
+            share(people, graph)
+            ways = [arrivals(connection, LATEST, name) for connection in grace]
+            took = time.monotonic() - started
+            assert [len(way) for way in ways] == [1] * len(grace), journal(
+                host, "daphne-graphspace@*"
+            )
+            for connection in others:  # linus is not in the group, and ada did it herself
+                assert not [
+                    frame
+                    for frame in frames(connection, 1.0)
+                    if "shared" in json.dumps(frame) and name in json.dumps(frame)
+                ]
+            if all(way == ["notification"] for way in ways):
+                break
+        assert all(way == ["notification"] for way in ways), f"never by way of Kafka: {ways}"
+        print(f"{len(grace)} sockets on {len(held)} instances heard within {took:.3f} s")
 
 
-def test_what_was_missed_is_there_on_return(people: dict[str, Person], graph: str) -> None:
+def test_what_was_missed_is_there_on_return(people: dict[str, Person]) -> None:
     with people["grace"].open() as connection:
         before = frames(connection, LATEST, "unread")[0]["count"]
-    group = re.search(r'<option value="(\d+)">Cell biology', people["ada"].get(graph).text)
-    assert group
-    people["ada"].post(graph, f"{graph}share/", {"group": group.group(1)})
+    graph, name = new_graph(people)
+    share(people, graph)
     with people["grace"].open() as connection:
         assert frames(connection, LATEST, "unread")[0]["count"] == before + 1
-    assert 'class="notification' in people["grace"].get("/notifications/").text
+    assert name in people["grace"].get("/notifications/").text
 
 
 def test_nobody_without_a_session_gets_a_socket(people: dict[str, Person]) -> None:
