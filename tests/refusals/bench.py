@@ -75,10 +75,11 @@ class Bench:
         self.variables: dict[str, Any] = listing["_meta"]["hostvars"][name]
         # this would differ for a playbook in another folder
         self.variables["test_projects"] = str(ROOT / "tests" / "projects")
-        self.groups = [
+        # switchboard is their parent, which the inventory of the many names must have too
+        self.groups = ["switchboard"] + [
             group
             for group, content in listing.items()
-            if group not in ("_meta", "all") and name in content.get("hosts", [])
+            if group not in ("_meta", "all", "switchboard") and name in content.get("hosts", [])
         ]
 
     def site(self, role: str, name: str, **changes: Any) -> dict[str, Any]:

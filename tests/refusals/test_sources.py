@@ -1,4 +1,4 @@
-"""The other ways for code to come: git and archives, for a project as for Kafka itself."""
+"""The other ways for a project to come: git and archives."""
 
 from __future__ import annotations
 
@@ -99,33 +99,3 @@ def test_a_project_from_an_archive(
         archive=f"{url}/plain.tar.gz",
         archive_sha256=hashlib.sha256((folder / "plain.tar.gz").read_bytes()).hexdigest(),
     )
-
-
-def test_kafka_from_an_archive(bench: Bench, server: tuple[Path, str], tmp_path: Path) -> None:
-    """What Maven's files were packed into has the layout of Apache's archive, and serves as one here."""
-    folder, url = server
-    packs = sorted((ROOT / ".cache" / "kafka").glob("kafka_*.tar"))
-    assert packs, "the host was not converged from this control node"
-    with packs[-1].open("rb") as pack:
-        digest = hashlib.file_digest(pack, "sha512").hexdigest()
-    (folder / "kafka.tar").symlink_to(packs[-1])
-    values = {
-        "kafka_source": "archive",
-        "kafka_archive_url": f"{url}/kafka.tar",
-        "kafka_archive_sha512": digest,
-        "kafka_cache": str(tmp_path / "cache"),
-    }
-    first = bench.role("kafka", **values)
-    assert first.code == 0, first.output[-4000:]
-    current = bench.host.file("/opt/kafka/current").linked_to
-    assert current.endswith(digest[:8])
-    assert bench.host.service("kafka.service").is_running
-    version = bench.host.check_output("kafka-topics.sh --version")
-    assert version.startswith("3.9.")
-    topics = bench.host.check_output("kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --list")
-    assert "graphspace.group" in topics.split()
-    before = bench.state()
-    second = bench.role("kafka", **values)
-    assert second.code == 0, second.output[-4000:]
-    assert "changed=0 " in second.output
-    assert bench.state() == before
