@@ -52,12 +52,6 @@ PRETENCES = {
         'VERSION_CODENAME=noble\\nPRETTY_NAME="Ubuntu 24.04 LTS"\\n\' >$stage/os-release',
         "mount --bind $stage/os-release /etc/os-release",
     ),
-    "bullseye": (
-        'printf \'NAME="Debian GNU/Linux"\\nID=debian\\nVERSION_ID="11"\\nVERSION="11 (bullseye)"\\n'
-        'VERSION_CODENAME=bullseye\\nPRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\\n\' >$stage/os-release-11; '
-        "echo 11.11 >$stage/debian_version",
-        "mount --bind $stage/os-release-11 /etc/os-release; mount --bind $stage/debian_version /etc/debian_version",
-    ),
     "small": (
         "sed 's/^MemTotal:.*/MemTotal:         307200 kB/' /proc/meminfo >$stage/meminfo",
         "mount --bind $stage/meminfo /proc/meminfo",
@@ -78,8 +72,6 @@ PYTHON_312 = f"{STAGE}/python3.12"
 CASES = [
     # a wrong type
     Case("type-int", {"daphne_instances": "two"}, ("daphne_instances", "'two'", "int")),
-    Case("type-bool", {"base_ntp_enabled": "perhaps"}, ("base_ntp_enabled", "perhaps", "bool")),
-    Case("type-list", {"kafka_topics": 7}, ("kafka_topics", "list")),
     Case("type-dict", {"zookeeper_properties": [1]}, ("zookeeper_properties", "dict")),
     Case(
         "type-of-a-site",
@@ -117,11 +109,6 @@ CASES = [
         ),
     ),
     Case(
-        "missing-wsgi",
-        of_site("django", "plain", wsgi_module=""),
-        ("django_wsgi_module is empty: a site needs one.", "such as lab.wsgi. (site plain)"),
-    ),
-    Case(
         "missing-server-name",
         of_site("apache", "plain", server_name=""),
         (
@@ -142,13 +129,6 @@ CASES = [
             "Take them from `sha256sum` of an archive that you trust.",
         ),
     ),
-    Case(
-        "missing-repository",
-        of_site("django", "plain", source="git"),
-        (
-            "django_repository is empty: source git needs it. Name the repository's address. (site plain)",
-        ),
-    ),
     # names
     Case(
         "site-name",
@@ -156,14 +136,6 @@ CASES = [
         (
             "django_sites[0].name is 'Not a user': ",
             "Use a letter, then up to 30 lower-case letters",
-        ),
-    ),
-    Case(
-        "environment-name",
-        of_site("django", "plain", environment={"NO-NAME": "x"}),
-        (
-            "django_environment is a mapping with the name 'NO-NAME': ",
-            "Use letters, digits and underscores",
         ),
     ),
     Case(
@@ -240,24 +212,11 @@ CASES = [
         ("ansible_distribution is Ubuntu 24.04: ", "Use a host with one of these."),
     ),
     Case(
-        "distribution-debian-11",
-        pretend("bullseye"),
-        ("ansible_distribution is Debian 11.11: ", "Use a host with one of these."),
-    ),
-    Case(
         "memory-kafka",
         {**pretend("small"), "kafka_heap_mb": 0, "groups": ["switchboard", "kafka"]},
         (
             "kafka_heap_mb is 0: that gives 75 MiB on this host with 300 MiB of memory",
             "Set it to 256",
-        ),
-    ),
-    Case(
-        "memory-kafka-heap",
-        {"kafka_heap_mb": 99999999},
-        (
-            "kafka_heap_mb is 99999999: that is more than half of this host's ",
-            "Lower it, or use a host",
         ),
     ),
     Case(
@@ -305,11 +264,6 @@ CASES = [
         ),
     ),
     Case(
-        "python-that-is-none",
-        of_site("django", "plain", python="/nonexistent/python3"),
-        ("django_python is /nonexistent/python3: it is no Python that runs", "Set it to /usr/bin"),
-    ),
-    Case(
         "host-that-does-not-answer",
         {"ansible_host": "switchboard-nowhere", "switchboard_reach_timeout": 2},
         (
@@ -343,19 +297,6 @@ CASES = [
             "Declare it there, or take it out of the site graphspace.",
         ),
     ),
-    Case(
-        "kafka-checksum",
-        {
-            "kafka_source": "archive",
-            "kafka_archive_url": "{server}/plain.tar.gz",
-            "kafka_archive_sha512": "0" * 128,
-            "kafka_cache": "{cache}",
-        },
-        (
-            f"kafka_archive_sha512 is {'0' * 128}: the file at ",
-            "Take the sum from the release's own page",
-        ),
-    ),
     # the project
     Case(
         "folder-that-is-not-there",
@@ -374,11 +315,6 @@ CASES = [
         ),
     ),
     Case(
-        "version-that-the-repository-lacks",
-        of_site("django", "plain", source="git", repository="{folder}/plain.git", version="v9"),
-        ("django_version is v9: ", "has no such branch, tag or commit", "Name one that it has"),
-    ),
-    Case(
         "archive-checksum",
         of_site(
             "django",
@@ -391,13 +327,6 @@ CASES = [
             f"django_archive_sha256 is {ZEROS}: ",
             "has the SHA-256 {digest}. Take the sum from a source",
         ),
-    ),
-    Case(
-        "archive-that-is-not-there",
-        of_site(
-            "django", "plain", source="archive", archive="{server}/none.tar", archive_sha256=ZEROS
-        ),
-        ("django_archive is {server}/none.tar: it can't be fetched: ", "Correct the URL"),
     ),
     Case(
         "project-without-wsgi",
@@ -438,6 +367,16 @@ CASES = [
 GOOD = [
     Case("as-it-is", {}, ()),
     Case(
+        "kafka-archive",
+        {
+            "kafka_source": "archive",
+            "kafka_archive_url": "{server}/plain.tar.gz",
+            "kafka_archive_sha512": "{digest512}",
+            "kafka_cache": "{cache}",
+        },
+        (),
+    ),
+    Case(
         "archive",
         of_site(
             "django",
@@ -476,6 +415,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             "server": f"http://127.0.0.1:{http.server_port}",
             "folder": str(folder),
             "cache": str(folder / "cache"),
+            "digest512": hashlib.sha512((folder / "plain.tar.gz").read_bytes()).hexdigest(),
             "digest": hashlib.sha256((folder / "plain.tar.gz").read_bytes()).hexdigest(),
         }
         http.shutdown()
