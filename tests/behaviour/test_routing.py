@@ -300,7 +300,10 @@ def frame_with_handshake(row: dict[str, Any], site: Site, host: Host) -> Iterato
     with site.connect() as connection:
         connection.send(site.handshake(site.under("echo")) + rawhttp.frame(b"at once"))
         response = connection.response()
-        seen = "answered" if response.status == 101 and connection.message() == b"at once" else ""
+        seen = ""
+        # mod_proxy_wstunnel alone answers it or loses it, as it happens: nothing to hold it to
+        if response.status == 101 and not site.is_seed:
+            seen = "answered" if connection.message() == b"at once" else ""
     yield Outcome.of(response, seen)
 
 
