@@ -28,6 +28,7 @@ class NotificationConsumer(AsyncWebsocketConsumer):
 
     `?after=<sequence>` names the newest notification that the page shows already; the first frames
     then bring the unread ones that came after it. Without it the first frame brings the count alone.
+    `&person=<id>` names whose page it is: where somebody else has signed in since, it is over.
     """
 
     session: store.Session
@@ -44,7 +45,12 @@ class NotificationConsumer(AsyncWebsocketConsumer):
             return
         key = getattr(self.scope.get("session"), "session_key", None) or ""
         self.session = store.Session(user.pk, key, user.get_session_auth_hash())
-        self.last = _after(self.scope.get("query_string", b""))
+        query = self.scope.get("query_string", b"")
+        self.last = _number(query, "after")
+        if _number(query, "person") not in {None, user.pk}:
+            await self.accept()  # a refused handshake has no code: the page would try again
+            await self.end()
+            return
         try:
             if not await database_sync_to_async(leases.acquire)(user.pk):
                 log.info("Person %s holds %d sockets: no more", user.pk, leases.limit())
@@ -97,9 +103,9 @@ class RefuseConsumer(AsyncWebsocketConsumer):
         await self.close()
 
 
-def _after(query: bytes) -> int | None:
-    """Return the number in `after=<sequence>`; None where it is absent or no number."""
-    value = parse_qs(query.decode("latin-1")).get("after", [""])[0]
+def _number(query: bytes, name: str) -> int | None:
+    """Return the number in `<name>=<number>`; None where it is absent or no number."""
+    value = parse_qs(query.decode("latin-1")).get(name, [""])[0]
     if value.isascii() and value.isdigit() and len(value) < 20:
         return min(int(value), MAX_SEQUENCE)
     return None

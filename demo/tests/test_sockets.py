@@ -332,6 +332,19 @@ async def over(one):
             return
 
 
+async def test_the_page_of_somebody_else_is_over(sign_in, people, hub):
+    """A tab is left open, and the next person signs in to the site in the same browser."""
+    client = sign_in("grace")
+    left = await opened(client, f"{PATH}?after=0&person={people['ada'].pk}")
+    assert await left.receive_output() == OVER
+    await left.wait()
+    assert not hub._sockets
+    assert await Held.objects.acount() == 0
+    hers = await opened(client, f"{PATH}?after=0&person={people['grace'].pk}")
+    assert (await hers.receive_json_from())["type"] == "unread"
+    await hers.disconnect()
+
+
 @pytest.mark.parametrize("how", ["sign out", "disable", "delete", "password", "expire"])
 async def test_a_session_that_is_over_loses_its_socket_in_seconds(sign_in, people, hub, quick, how):
     client, other = sign_in("ada"), sign_in("grace")

@@ -188,12 +188,14 @@
     const url = new URL(bell.dataset.socket, window.location.href);
     url.protocol = window.location.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("after", String(latest));
+    url.searchParams.set("person", bell.dataset.person);
     const made = new WebSocket(url);
     socket = made;
     made.addEventListener("open", () => {
       bell.dataset.state = "live";
     });
     made.addEventListener("message", (event) => {
+      if (socket !== made) return;
       pause = BACK_OFF.first;
       let frame;
       try {
@@ -221,16 +223,19 @@
     pause = Math.min(pause * 2, BACK_OFF.most);
   }
 
-  // A page that the browser brings back from its cache, or a network that returns, need not wait.
-  function hurry() {
-    if (socket !== null) return;
+  // A page that the browser brings back from its cache, or a network that returns, need not wait. Nor is a
+  // socket to be trusted that was open meanwhile: without a network nobody heard whether it ended.
+  function renew() {
+    if (bell.dataset.state === "over") return;
     window.clearTimeout(timer);
     pause = BACK_OFF.first;
+    const old = socket;
     connect();
+    old?.close();
   }
-  window.addEventListener("online", hurry);
+  window.addEventListener("online", renew);
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) hurry();
+    if (event.persisted) renew();
   });
 
   show(count);
