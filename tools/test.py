@@ -145,13 +145,13 @@ def demo_tests(outcome: Outcome) -> None:
     outcome.add_junit(report)
 
 
-def scenario(name: str, venv: Path, *, refusals: bool = False) -> Callable[[Outcome], None]:
+def scenario(name: str, venv: Path, *, then: str = "") -> Callable[[Outcome], None]:
     """Return a step that takes one molecule scenario through its whole sequence.
 
     Args:
         name: folder of molecule/.
         venv: whose Ansible drives it.
-        refusals: run tests/refusals against the host before it is removed.
+        then: folder of tests/ that runs against the host before it is removed, whatever the scenario's own tests said.
     """
 
     def step(outcome: Outcome) -> None:
@@ -168,13 +168,13 @@ def scenario(name: str, venv: Path, *, refusals: bool = False) -> Callable[[Outc
                 outcome.check("molecule test: its sequence", status == 0 or outcome.failed > 0)
             else:
                 outcome.check(f"molecule test ended with {status} before its tests", False)
-            if refusals and report.exists():  # the host is converged, whatever its tests said
-                refused = junit(f"{outcome.step}-refusals")
-                command = ["pytest", "tests/refusals", f"--junitxml={refused}"]
+            if then and report.exists():  # the host is converged
+                report = junit(f"{outcome.step}-{then}")
+                command = ["pytest", f"tests/{then}", f"--junitxml={report}"]
                 command += ["--connection=ansible", "--hosts=ansible://switchboard"]
                 command += [f"--ansible-inventory={inventory_of(name, env)}"]
                 run_logged(outcome.step, command, env=env)
-                outcome.add_junit(refused)
+                outcome.add_junit(report)
         finally:
             run_logged(outcome.step, remove, env=env)
 
@@ -261,9 +261,9 @@ def main() -> int:
     steps: dict[str, Callable[[Outcome], None]] = {
         "unit": pytest_step("tests/unit"),
         "lint": lint,
-        "default": scenario("default", new, refusals=True),
+        "default": scenario("default", new, then="refusals"),
         "demo": demo_tests,
-        "debian12": scenario("debian12", old),
+        "debian12": scenario("debian12", old, then="faults"),
         "seed": scenario("seed", new),
         "single": scenario("single", new),
     }
