@@ -157,20 +157,25 @@ class Project:
         return path
 
 
-def ansible(host: Host, project: Project, playbook: str) -> tuple[float, int]:
-    """Run a playbook as a newcomer would; return its seconds and how many tasks ran.
+def playbook(host: Host, project: Project) -> list[str]:
+    """Return the command that runs a playbook as a newcomer would, all but the playbook's name."""
+    project_is = json.dumps({"django_directory": str(project.folder)})
+    inventories = ["-i", "inventory/single", "-i", str(host.folder / "inventory")]
+    return ["ansible-playbook", *inventories, "--extra-vars", project_is]
+
+
+def ansible(host: Host, project: Project, name: str) -> tuple[float, int]:
+    """Run a playbook; return its seconds and how many tasks ran.
 
     Raises:
         ToolError: it failed.
     """
-    command = ["ansible-playbook", "-i", "inventory/single", "-i", str(host.folder / "inventory")]
-    command += [playbook, "--extra-vars", json.dumps({"django_directory": str(project.folder)})]
     start = time.monotonic()
-    done = run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
+    done = run([*playbook(host, project), name], env=environment() | {"ANSIBLE_NOCOLOR": "1"})
     seconds = time.monotonic() - start
     recap = re.search(r"server1\s*: ok=(\d+)\s+changed=(\d+)", done.stdout)
     if not recap:
-        raise ToolError(f"{playbook} printed no recap:\n{done.stdout[-2000:]}")
+        raise ToolError(f"{name} printed no recap:\n{done.stdout[-2000:]}")
     host.check()
     return seconds, int(recap.group(1))
 
@@ -189,17 +194,9 @@ def by_hand(host: Host, project: Project, verb: str) -> float:
 
 
 def kafka_pack() -> Path:
-    """Return the pack of Kafka that the bundle made.
-
-    Raises:
-        ToolError: there is none.
-    """
-    packs = sorted(
-        (ROOT / ".cache" / "kafka").glob("kafka_*.tar"), key=lambda path: path.stat().st_mtime
-    )
-    if not packs:
-        raise ToolError("Kafka is not packed yet. `make demo` does it, once.")
-    return packs[-1]
+    """Return the newest pack of Kafka that the bundle made."""
+    packs = (ROOT / ".cache" / "kafka").glob("kafka_*.tar")
+    return max(packs, key=lambda path: path.stat().st_mtime)
 
 
 @dataclass
@@ -314,10 +311,11 @@ def measure(samples: Samples, project: Project, short_runs: int) -> None:
 
 
 def warm(project: Project) -> None:
-    """Fill the caches that the test hosts share, on a host that is thrown away."""
+    """Fill the caches on a host that is thrown away: of apt and pip, and the control node's with Kafka's pack."""
     host = Host(f"{PREFIX}-warm", FOLDER / "hosts" / "warm")
     try:
         host.create()
+        run([*playbook(host, project), "playbooks/preflight.yml"], env=environment())
         host.send({"project.tar.gz": project.pack()})
         host.shell("sudo bash -s warm", SCRIPT)
     finally:
@@ -329,8 +327,7 @@ def main() -> int:
     runs, short_runs = number("RUNS", 1), number("SHORT_RUNS", 3)
     FOLDER.mkdir(parents=True, exist_ok=True)
     project = Project(FOLDER / "project")
-    kafka_pack()
-    say("warming the caches of apt and pip")
+    say("warming the caches")
     warm(project)
     samples = Samples()
     for _ in range(runs):
