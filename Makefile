@@ -8,7 +8,7 @@ tool = python3 -m tools
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test lint verify bench-deploy lock clean
+.PHONY: help setup demo demo-down test soak lint verify bench-deploy lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ demo: ## Start a throw-away server and deploy the demonstration site: http://127
 demo-down: ## Remove that server
 	@$(tool).demo down
 
-test: ## Prove everything, in half an hour (STEPS="lint unit" runs some of it)
+test: ## Prove everything; it takes 35 minutes on 2 cores (STEPS="lint unit" runs some of it)
 	@$(tool).test $(STEPS)
+
+soak: ## The long forms of the tests, which `make test` leaves out
+	@SWITCHBOARD_SOAK=1 $(tool).test debian12
 
 lint: ## Check style and types alone
 	@$(tool).test lint
