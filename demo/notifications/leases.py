@@ -62,6 +62,7 @@ def release(person: int) -> None:
     mine.update(sockets=F("sockets") - 1)
 
 
+@transaction.atomic
 def beat(held: Mapping[int, int]) -> None:
     """Note that this process is there, and put right what is noted of it.
 

@@ -69,9 +69,12 @@ def release(events: Collection[str], now: datetime | None = None) -> int:
     )
 
 
-def _move(events: Iterable[str], change: dict[str, object], **which: object) -> int:
+def _move(events: Collection[str], change: dict[str, object], **which: object) -> int:
+    if not events:
+        return 0
     pending = Notification.objects.filter(state=State.PENDING, **which)
-    return sum(pending.filter(event_id__in=chunk).update(**change) for chunk in _chunks(events))
+    with transaction.atomic(using=router.db_for_write(Notification)):
+        return sum(pending.filter(event_id__in=chunk).update(**change) for chunk in _chunks(events))
 
 
 def due(now: datetime | None = None) -> bool:

@@ -21,6 +21,9 @@ from tests.live.people import Page, Person
 
 GROUP = "Cell biology"  # ada and grace belong to it, linus does not
 GRAPH = {"description": "", "nodes": "a\nb", "edges": "a - b"}
+UNANSWERED = (
+    100  # changes at most; mod_wsgi takes that many beside those it serves, and refuses more
+)
 TOKEN = re.compile(r"“([0-9a-f]{12})”")
 
 
@@ -66,14 +69,20 @@ class Load:
         await grace.post(f"{self._watched}watch/")
 
     async def run(self, rate: float, seconds: float) -> None:
-        """Send `rate` changes a second, each at its time, for that time or until stopped; wait for all the answers."""
+        """Send `rate` changes a second, each at its time, for that time or until stopped; wait for all the answers.
+
+        A host that does not keep up is sent less: no more than `UNANSWERED` changes are under way at once.
+        """
         begun = time.perf_counter()
+        room = asyncio.Semaphore(UNANSWERED)
         tasks = []
         for number in range(round(rate * seconds)):
             if self.stopped:
                 break
             await asyncio.sleep(begun + number / rate - time.perf_counter())
+            await room.acquire()
             tasks.append(asyncio.create_task(self._turn(number)))
+            tasks[-1].add_done_callback(lambda _task: room.release())
         await asyncio.gather(*tasks)
 
     async def _turn(self, number: int) -> None:
