@@ -8,7 +8,7 @@ tool = python3 -m tools
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test soak lint verify bench-deploy lock clean
+.PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,10 @@ verify: setup ## Run the harmless tests against the servers of an inventory (INV
 bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy
 
-lock: setup ## Resolve requirements/control.in anew for each Python
+bench-notifications: setup ## Measure how soon a change shows: a table, build/bench/notifications.json, a plot
+	@$(active) python3 -m tools.bench_notifications
+
+lock: setup ## Resolve requirements/*.in anew for each Python
 	@$(tool).lock
 
 clean: ## Remove what was built here; images, caches and the demo stay

@@ -118,9 +118,9 @@ def find_python(wanted: str | None) -> tuple[str, str]:
     )
 
 
-def lock_of(version: str) -> Path:
-    """Return the lock file of one Python."""
-    return ROOT / "requirements" / f"control-{version}.txt"
+def lock_of(version: str, name: str = "control") -> Path:
+    """Return the lock file of one Python: what the control node runs with, or what the benchmarks add."""
+    return ROOT / "requirements" / f"{name}-{version}.txt"
 
 
 def pinned(lock: Path, project: str) -> str:
@@ -158,13 +158,19 @@ def make_venv(folder: Path, wanted: str | None) -> None:
         first.write(pinned(lock, "uv"))
         first.flush()
         run([str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r", first.name])
+    install(folder, lock)
+    stamp.write_text(mark, encoding="utf-8")
+    say(f"{folder.name}: ready")
+
+
+def install(folder: Path, lock: Path) -> None:
+    """Install a lock into an environment that has uv."""
+    python = folder / "bin" / "python"
     env = environment(folder) | index_settings(python)
     quick = [str(folder / "bin" / "uv"), "pip", "install", "-q", "--require-hashes"]
     if run([*quick, "-r", str(lock)], env=env, check=False).returncode != 0:
         say(f"{folder.name}: uv could not install it, pip tries")
         run([str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r", str(lock)])
-    stamp.write_text(mark, encoding="utf-8")
-    say(f"{folder.name}: ready")
 
 
 # -- Debian packages -------------------------------------------------------------------------------

@@ -46,8 +46,9 @@ class Change:
 class Load:
     """Ada, who changes things at a steady rate, however long the answers take."""
 
-    def __init__(self, ada: Person) -> None:
+    def __init__(self, ada: Person, unanswered: int = UNANSWERED) -> None:
         self.ada = ada
+        self._room = asyncio.Semaphore(unanswered)
         self.changes: list[Change] = []
         self.failures: list[
             str
@@ -71,18 +72,17 @@ class Load:
     async def run(self, rate: float, seconds: float) -> None:
         """Send `rate` changes a second, each at its time, for that time or until stopped; wait for all the answers.
 
-        A host that does not keep up is sent less: no more than `UNANSWERED` changes are under way at once.
+        A host that does not keep up is sent less: no more than `unanswered` changes are under way at once.
         """
         begun = time.perf_counter()
-        room = asyncio.Semaphore(UNANSWERED)
         tasks = []
         for number in range(round(rate * seconds)):
             if self.stopped:
                 break
             await asyncio.sleep(begun + number / rate - time.perf_counter())
-            await room.acquire()
+            await self._room.acquire()
             tasks.append(asyncio.create_task(self._turn(number)))
-            tasks[-1].add_done_callback(lambda _task: room.release())
+            tasks[-1].add_done_callback(lambda _task: self._room.release())
         await asyncio.gather(*tasks)
 
     async def _turn(self, number: int) -> None:
@@ -199,13 +199,15 @@ async def account(
     listed: dict[str, set[str]] = {}
     for name, person in {page.person.name: page.person for page in pages}.items():
         items, _newest = await person.listed(begun[name])
-        keys = Counter(_key(item) for item in items)
+        keys = Counter(key(item) for item in items)
         result.unlisted += sum(
-            keys[key] == 0 and change.committed and name in change.tells
-            for key, change in made.items()
+            keys[which] == 0 and change.committed and name in change.tells
+            for which, change in made.items()
         )
         result.doubled += sum(number - 1 for number in keys.values())
-        result.misdirected += sum(key not in made or name not in made[key].tells for key in keys)
+        result.misdirected += sum(
+            which not in made or name not in made[which].tells for which in keys
+        )
         listed[name] = {item["event"] for item in items}
     for page in pages:
         events = [arrival.item["event"] for arrival in page.shown]
@@ -219,7 +221,7 @@ async def account(
     return result
 
 
-def _key(item: dict[str, Any]) -> tuple[str, str]:
+def key(item: dict[str, Any]) -> tuple[str, str]:
     """Return the token and the action of a notification."""
     found = TOKEN.search(item["message"])
     return found.group(1) if found else "", item["action"]

@@ -1,0 +1,93 @@
+"""The benchmarks' results have the shape that others read, and judge by the right side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tools import bench, bench_deploy, bench_notifications
+from tools.common import ToolError
+
+KEYS = {"what", "unit", "ours", "peers", "limit", "goal", "met"}
+
+
+@pytest.fixture
+def samples() -> bench_deploy.Samples:
+    return bench_deploy.Samples(
+        converge=[190.0],
+        converge_by_hand=[90.0, 110.0],
+        unchanged=[39.0, 45.0, 38.0],
+        task=[0.4],
+        release=[20.0],
+        release_by_hand=[7.0],
+    )
+
+
+def step(rate: float, committed: int = 100, slow: float = 0.05) -> bench_notifications.Step:
+    """Return what came of a rate at which two of a hundred changes took `slow` seconds."""
+    waits = [0.01] * 98 + [slow] * 2
+    return bench_notifications.Step(rate, 100, committed, waits, [w - 0.008 for w in waits], waits)
+
+
+@pytest.fixture
+def notifications() -> bench_notifications.Samples:
+    return bench_notifications.Samples(
+        steady=[step(50), step(50, slow=0.2), step(50)],
+        ramps=[
+            [step(50), step(100), step(150, slow=1.5)],
+            [step(50), step(100, committed=99)],
+            [step(50), step(100), step(150), step(200, slow=2.0)],
+        ],
+        first_frame=[-0.01],
+        last_frame=[0.4, 0.5],
+        answered=[0.1],
+    )
+
+
+def test_each_row_has_the_agreed_keys(
+    samples: bench_deploy.Samples, notifications: bench_notifications.Samples
+) -> None:
+    result = bench_deploy.rows(samples) + bench_notifications.rows(notifications)
+    for row in json.loads(json.dumps(result)):
+        assert row.keys() == KEYS
+        for figures in (row["ours"], *row["peers"].values()):
+            assert figures.keys() == {"median", "min", "max"}
+            assert figures["min"] <= figures["median"] <= figures["max"]
+
+
+def test_goals_are_judged_by_the_median(samples: bench_deploy.Samples) -> None:
+    rows = {row["what"]: row for row in bench_deploy.rows(samples)}
+    assert rows["first converge, warm caches"]["goal"] == 200.0
+    assert rows["first converge, warm caches"]["met"] is True
+    assert rows["unchanged run"]["met"] is True
+    assert rows["release of changed code"]["met"] is None
+    samples.unchanged = [39.0, 45.0, 41.0]
+    assert {row["what"]: row for row in bench_deploy.rows(samples)}["unchanged run"]["met"] is False
+
+
+def test_a_rate_is_sustained_while_nothing_is_refused_or_late(
+    notifications: bench_notifications.Samples,
+) -> None:
+    rows = {row["what"]: row for row in bench_notifications.rows(notifications)}
+    assert rows["highest rate with p99 below 1 s"]["ours"] == {"median": 100, "min": 50, "max": 150}
+    p99 = rows["answer to frame at 50/s, p99"]
+    assert p99["ours"] == {"median": 42, "min": 42, "max": 192}
+    assert (p99["limit"], p99["goal"], p99["met"]) == (50, 80, True)
+
+
+def test_the_table_tells_what_was_not_met(samples: bench_deploy.Samples) -> None:
+    samples.converge = [201.0]
+    line = next(
+        line for line in bench.table(bench_deploy.rows(samples)).splitlines() if "first" in line
+    )
+    assert line.split()[-2:] == ["200.0", "no"]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", ""])
+def test_a_number_of_runs_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("RUNS", text)
+    with pytest.raises(ToolError, match="RUNS is"):
+        bench.number("RUNS", 1)
