@@ -233,6 +233,24 @@ def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ports of the sites' services, as the module port_check takes them.
+
+    A port under the name of a service that the site does not have is another site's.
+    """
+    return [
+        {
+            "variable": f"django_service_ports.{name} (site {site['name']})",
+            "port": port,
+            "address": "127.0.0.1",
+            "unit": f"django-{site['name']}.{name}.service",
+        }
+        for site in sites
+        for name, port in sorted(site["service_ports"].items())
+        if name in site["services"]
+    ]
+
+
 def django_calendar_rules(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what is broken in the times of timers, from what ``systemd-analyze calendar`` answered."""
     return [
@@ -256,5 +274,6 @@ class FilterModule:
         return {
             "django_rules": django_rules,
             "django_units": django_units,
+            "django_ports": django_ports,
             "django_calendar_rules": django_calendar_rules,
         }

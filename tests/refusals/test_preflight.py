@@ -185,6 +185,21 @@ CASES = [
         ),
     ),
     Case(
+        "port-taken-relay",
+        {"django_service_ports": {"relay": STRANGER}},
+        (
+            f"django_service_ports.relay (site graphspace) is {STRANGER}: python3 (process ",
+            "Stop it, or choose another",
+        ),
+    ),
+    Case(
+        "relay-on-the-port-of-apache",
+        {"django_service_ports": {"relay": 17001}, "apache_http_port": 17001},
+        (
+            "django_service_ports.relay (site graphspace) is 17001: apache_http_port names the same port.",
+        ),
+    ),
+    Case(
         "port-of-a-neighbour",
         {"kafka_port": 2181},
         (

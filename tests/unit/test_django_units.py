@@ -10,6 +10,7 @@ from tests.unit.test_site_settings import plugin
 
 django = plugin("filter/django.py")
 broken_commands, django_units = django._broken_commands, django.django_units
+django_ports = django.django_ports
 
 
 def site(**changes: Any) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def site(**changes: Any) -> dict[str, Any]:
         "project_dir": ".",
         "write_paths": ["/srv/lab/data"],
         "services": {},
+        "service_ports": {},
         "timers": {},
         **changes,
     }
@@ -81,3 +83,11 @@ def test_a_time_that_systemd_does_not_understand_is_refused() -> None:
     item = {"site": "lab", "name": "digest", "on_calendar": "25:00"}
     [rule] = django.django_calendar_rules([{"item": item, "rc": 1}, {"item": item, "rc": 0}])
     assert (rule["variable"], rule["value"]) == ("django_timers.digest", "25:00")
+
+
+def test_a_port_belongs_to_the_unit_of_its_service_and_to_no_site_without_it() -> None:
+    ports = {"relay": 9464}
+    found = django_ports([site(services={"relay": "relay"}, service_ports=ports)])
+    assert [(port["port"], port["unit"]) for port in found] == [(9464, "django-lab.relay.service")]
+    assert found[0]["variable"] == "django_service_ports.relay (site lab)"
+    assert django_ports([site(service_ports=ports)]) == []
