@@ -3,7 +3,7 @@
     python round_trip.py <bootstrap servers> <topic> <records a second> <seconds>
 
 Both are the client and the settings of demo/notifications, in one process, with nothing around them. Prints the
-latencies in seconds, sorted, as a JSON list.
+latencies in seconds, sorted, as a JSON list. The first records, for which the two still connect, are not counted.
 """
 
 import json
@@ -21,6 +21,7 @@ CONSUMER = {
     "group.id": f"bench-{uuid.uuid4()}",
 }
 PADDING = "x" * 350  # a notification's record has about 400 bytes
+WARM = 20  # records
 LATEST = 10.0  # seconds to wait for the last record
 
 
@@ -37,16 +38,30 @@ def main() -> None:
     consumer.assign([TopicPartition(topic, number, end) for number, end in enumerate(ends)])
     latencies: list[float] = []
 
+    warm = threading.Event()
+    seen = 0
+
     def consume() -> None:
+        nonlocal seen
         until = time.monotonic() + float(seconds) + LATEST
         while len(latencies) < total and time.monotonic() < until:
             message = consumer.poll(0.5)
-            if message is not None and not message.error():
+            if message is None or message.error():
+                continue
+            if seen < WARM:
+                seen += 1
+                if seen == WARM:
+                    warm.set()
+            else:
                 latencies.append(time.perf_counter() - float(message.value().split(b" ")[0]))
 
     reader = threading.Thread(target=consume)
     reader.start()
     producer = Producer({**PRODUCER, "bootstrap.servers": servers})
+    for number in range(WARM):
+        producer.produce(topic, key=str(number % 7), value=b"warm")
+    producer.flush(LATEST)
+    warm.wait(LATEST)
     begun = time.perf_counter()
     for number in range(total):
         time.sleep(max(0.0, begun + number / float(rate) - time.perf_counter()))
