@@ -19,6 +19,7 @@ import json
 import statistics
 import sys
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -145,7 +146,10 @@ async def thousand(host: Host, samples: Samples, crowd: dict[str, object]) -> No
         Person.with_cookies(target, name, {str(crowd["cookie"]): session})
         for name, session in sessions.items()
     ]
-    _status, graph = await ada.post("/graphs/new/", name="seen by many", nodes="a", edges="")
+    name = f"seen by many {uuid.uuid4()}"
+    status, graph = await ada.post("/graphs/new/", name=name, nodes="a", edges="")
+    if status != 302:
+        raise ToolError(f"The graph could not be made: {status}.")
     pages = [Page(person) for person in people]
     async with open_pages(pages):
         for page in pages:
