@@ -89,7 +89,7 @@ def test_another_process_is_followed_at_once(people):
             begun = time.monotonic()
             with transaction.atomic():
                 waits.append(time.monotonic() - begun)
-            time.sleep(0.007)
+            time.sleep(0.007)  # not in step with the other process
     finally:
         stop.set()
         holder.join()

@@ -64,7 +64,7 @@ def main() -> None:
     warm.wait(LATEST)
     begun = time.perf_counter()
     for number in range(total):
-        time.sleep(max(0.0, begun + number / float(rate) - time.perf_counter()))
+        time.sleep(max(0.0, begun + number / float(rate) - time.perf_counter()))  # the steady rate
         value = f"{time.perf_counter()} {PADDING}"
         producer.produce(topic, key=str(number % 7), value=value.encode())
         producer.poll(0)

@@ -54,7 +54,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 busy = code & 0xFF == sqlite3.SQLITE_BUSY  # or an extended code of it
                 if not busy or time.monotonic() > until:
                     raise
-            time.sleep(ASK_EVERY)
+            time.sleep(ASK_EVERY)  # until the time-out; SQLite tells nobody when its lock is free
 
     def _set_autocommit(self, autocommit: bool) -> None:
         try:
