@@ -123,6 +123,7 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
         )
     ranges = {
         "apache_http_port": (1, 65535),
+        "apache_https_port": (1, 65535),
         "apache_max_websockets": (0, 1000000),
         "apache_max_http_workers": (1, 100000),
         "apache_threads_per_child": (1, GREATEST_THREAD_LIMIT),
@@ -218,7 +219,10 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                     "Write it without scheme, port and path.",
                 )
     yield from _broken_websockets(site, named)
-    for key in ("wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"):
+    paths = ["wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"]
+    if site["tls"]:
+        paths += ["tls_certificate", "tls_key", "acme_webroot"]
+    for key in paths:
         if not PLAIN_PATH.fullmatch(site[key]):
             yield (
                 named(key),
@@ -258,6 +262,13 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             site["limit_request_body"],
             "0 means no limit to Apache, and less than that nothing.",
             "Write a number of bytes, such as 26214400.",
+        )
+    if site["tls"] and site["hsts_max_age"] < 0:
+        yield (
+            named("hsts_max_age"),
+            site["hsts_max_age"],
+            "there is no such time.",
+            "Write a number of seconds, or 0 for no header.",
         )
     url = site["static_url"]
     if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
@@ -315,6 +326,16 @@ def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> 
 
 
 def _broken_together(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
+    secure = [site["name"] for site in sites if site["tls"]]
+    if secure and any(
+        site["websocket_mode"] == "seed" and site["websocket_paths"] for site in sites
+    ):
+        yield (
+            f"apache_tls of site {secure[0]}",
+            "true",
+            "the published rules (mode seed) are for plain HTTP, and come without mod_headers.",
+            "Switch it off, or use mode rewrite.",
+        )
     owners: dict[str, str] = {}
     for site in sites:
         for name in (site["server_name"], *site["server_aliases"]):

@@ -11,6 +11,7 @@ import http
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
@@ -73,11 +74,23 @@ class Response:
 
 
 class Connection:
-    """One TCP connection; `timeout` in seconds holds for each wait, not for the whole."""
+    """One TCP connection; `timeout` in seconds holds for each wait, not for the whole.
 
-    def __init__(self, address: str, port: int, timeout: float = 15.0) -> None:
+    With `tls` it is encrypted, and the server must prove that it is `name`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        timeout: float = 15.0,
+        tls: ssl.SSLContext | None = None,
+        name: str = "",
+    ) -> None:
         self.socket = socket.create_connection((address, port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=name)
         self.buffer = b""
 
     def __enter__(self) -> Connection:
@@ -259,8 +272,15 @@ def get(path: str, host: str, headers: tuple[str, ...] = (), method: str = "GET"
     )
 
 
-def ask(address: str, port: int, data: bytes, timeout: float = 15.0) -> Response:
+def ask(
+    address: str,
+    port: int,
+    data: bytes,
+    timeout: float = 15.0,
+    tls: ssl.SSLContext | None = None,
+    name: str = "",
+) -> Response:
     """Send one request on a connection of its own and return the response."""
-    with Connection(address, port, timeout) as connection:
+    with Connection(address, port, timeout, tls, name) as connection:
         connection.send(data)
         return connection.response(data.split(b" ", 1)[0].decode("latin-1"))

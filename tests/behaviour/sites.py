@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.behaviour import rawhttp
@@ -12,7 +13,10 @@ PROBE = "probe"
 
 @dataclass(frozen=True)
 class Site:
-    """A site as it is reached from here: where to connect, and by which names and paths to ask."""
+    """A site as it is reached from here: where to connect, and by which names and paths to ask.
+
+    One that is served over HTTP and over TLS is two of these.
+    """
 
     name: str
     address: str
@@ -21,11 +25,18 @@ class Site:
     prefix: str
     socket_path: str
     settings: dict[str, Any]
+    tls: ssl.SSLContext | None = field(default=None, compare=False)
+    outside: frozenset[int] = frozenset()  # all ports that the host's Apache listens at
+
+    @property
+    def scheme(self) -> str:
+        """The scheme in the site's addresses."""
+        return "https" if self.tls else "http"
 
     @property
     def origin(self) -> str:
         """The origin of the site's own pages."""
-        return f"http://{self.host}"
+        return f"{self.scheme}://{self.host}"
 
     @property
     def is_probe(self) -> bool:
@@ -43,11 +54,13 @@ class Site:
 
     def connect(self, timeout: float = 15.0) -> rawhttp.Connection:
         """Connect to Apache."""
-        return rawhttp.Connection(self.address, self.port, timeout)
+        name = self.settings["server_name"]
+        return rawhttp.Connection(self.address, self.port, timeout, self.tls, name)
 
     def ask(self, data: bytes, timeout: float = 15.0) -> rawhttp.Response:
         """Send one request on a connection of its own."""
-        return rawhttp.ask(self.address, self.port, data, timeout)
+        name = self.settings["server_name"]
+        return rawhttp.ask(self.address, self.port, data, timeout, self.tls, name)
 
     def page(self, path: str = "/", timeout: float = 15.0, *headers: str) -> rawhttp.Response:
         """Ask for a page."""
@@ -55,7 +68,7 @@ class Site:
 
     def handshake(self, path: str, *headers: str) -> bytes:
         """Return a complete handshake for this site."""
-        return rawhttp.handshake(path, self.host, headers=headers)
+        return rawhttp.handshake(path, self.host, self.origin, headers)
 
     def open(self, path: str, timeout: float = 15.0) -> tuple[rawhttp.Connection, rawhttp.Response]:
         """Open a WebSocket; the caller closes the connection."""
@@ -64,19 +77,46 @@ class Site:
         return connection, connection.response()
 
 
+def trust(deployed: dict[str, Any], name: str) -> ssl.SSLContext:
+    """Return how a visitor of a site knows it: by the CA that the inventory names, or by the system's.
+
+    The certificates of a test service for ACME are taken as they are; test_tls.py looks who gave them.
+    """
+    told = deployed["certificates"]
+    site = next(site for site in told["sites"] if site["name"] == name)
+    own = {"ca": told["ca"], "files": site["certificate"]}.get(site["source"])
+    context = ssl.create_default_context(cafile=own)
+    if site["source"] == "files":
+        context.load_default_certs()  # a given certificate may be signed by anybody
+    if site["source"] == "acme" and told["acme_ca"]:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def web_sites(deployed: dict[str, Any], address: str) -> list[Site]:
     """Return the sites that the inventory gives to a host; an empty list where it is no web host."""
     apache = deployed.get("apache") or {}
-    port = apache.get("http_port", 80)
     health = {
         site["name"]: site["health_path"]
         for site in (deployed.get("daphne") or {}).get("sites", [])
     }
+    secure = any(settings["tls"] for settings in apache.get("sites", []))
+    outside = frozenset(
+        [apache["http_port"], *([apache["https_port"]] if secure else [])] if apache else []
+    )
     sites = []
     for settings in apache.get("sites", []):
         name = settings["name"]
-        host = settings["server_name"] + ("" if port == 80 else f":{port}")
         prefix = next(iter(settings["websocket_paths"]), "")
         path = f"{prefix}info" if name == PROBE else health.get(name, prefix)
-        sites.append(Site(name, address, port, host, prefix, path, settings))
+        for tls in (False, True):
+            if not (
+                settings["tls"] if tls else not settings["tls"] or not settings["tls_redirect"]
+            ):
+                continue
+            port = apache["https_port" if tls else "http_port"]
+            host = settings["server_name"] + ("" if port == (443 if tls else 80) else f":{port}")
+            context = trust(deployed, name) if tls else None
+            sites.append(Site(name, address, port, host, prefix, path, settings, context, outside))
     return sites

@@ -220,8 +220,8 @@ def own_address(site: Site) -> str:
 def real(site: Site) -> Client:
     """Return what both processes must be told about us, and nothing else."""
     address = own_address(site)
-    claims = {"x-forwarded-for": address, "x-forwarded-proto": "http"}
-    return Client(address, site.host, "http", claims)
+    claims = {"x-forwarded-for": address, "x-forwarded-proto": site.scheme}
+    return Client(address, site.host, site.scheme, claims)
 
 
 def real_client(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
@@ -341,7 +341,7 @@ def ports_closed(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcom
     ports = {int(line.split()[3].rsplit(":", 1)[1]) for line in listening}
     assert ports, "nothing listens: ss told nothing"
     answered = []
-    for port in sorted(ports - {site.port, 22}):
+    for port in sorted(ports - site.outside - {22}):
         try:
             rawhttp.Connection(site.address, port, 3).close()
             answered.append(port)
@@ -510,8 +510,18 @@ def expected(row: dict[str, Any], site: Site, index: int) -> tuple[Any, str, str
     return [one["status"]], one["answerer"], one.get("seen", "")
 
 
+# What does not depend on the scheme, or asks on the host itself, is done once for a site.
+ONCE = {"listed_proxy", "ports_closed", "idle_socket", "large_message"}
+
+
 def applies(row: dict[str, Any], site: Site, sites: list[Site]) -> bool:
     """Tell whether a row is about a site; what the published rules give was measured with the probe."""
+    needs = row.get("needs", [])
+    if "tls" in needs and not site.tls:
+        return False
+    first = next(other for other in sites if other.name == site.name)
+    if ("disruptive" in needs or row.get("test") in ONCE) and site is not first:
+        return False
     if "probe" in row.get("needs", []) or any(other.is_seed for other in sites):
         return site.is_probe
     return row["path"] == "page" or bool(site.prefix)
@@ -540,9 +550,10 @@ def test_row(row: dict[str, Any], sites: list[Site], host: Host, idle: IdleSocke
             outcomes = requests_of(row, site)
         for index, got in enumerate(outcomes):
             statuses, answerer, seen = expected(row, site, index)
-            print(f"{row['id']} {site.name} {index}: {got.status} {got.answerer} {got.seen}")
+            where = f"{site.scheme} {site.name}"
+            print(f"{row['id']} {where} {index}: {got.status} {got.answerer} {got.seen}")
             if (got.status not in statuses, got.answerer, got.seen) != (False, answerer, seen):
-                wrong.append(f"{site.name}, {index}: {got}, not {statuses} {answerer} {seen}")
+                wrong.append(f"{where}, {index}: {got}, not {statuses} {answerer} {seen}")
     assert not wrong, "\n".join([row["event"], *wrong])
 
 

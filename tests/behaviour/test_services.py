@@ -100,16 +100,18 @@ def listening(host: Host) -> list[tuple[str, int, str]]:
 def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]) -> None:
     rows = listening(host)
     http_port = deployed["apache"].get("http_port")
+    secure = any(site["tls"] for site in deployed["apache"].get("sites", []))
+    ports = {http_port, deployed["apache"]["https_port"] if secure else http_port}
     outside = [
         row
         for row in rows
         if row[0] in ("*", "0.0.0.0", "::") or not ipaddress.ip_address(row[0]).is_loopback
     ]
-    strangers = [row for row in outside if not ('"apache2"' in row[2] and row[1] == http_port)]
+    strangers = [row for row in outside if not ('"apache2"' in row[2] and row[1] in ports)]
     strangers = [row for row in strangers if not ('"sshd"' in row[2] or row[1] == 22)]
     assert strangers == []
     if http_port:
-        assert any(port == http_port for _, port, _ in outside)
+        assert ports <= {port for _, port, _ in outside}
 
 
 def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ FACTS = {
 }
 SETTINGS: dict[str, Any] = {
     "apache_http_port": 80,
+    "apache_https_port": 443,
     "apache_listen_address": "",
     "apache_max_websockets": 1000,
     "apache_max_http_workers": 150,
@@ -56,6 +57,11 @@ SITE: dict[str, Any] = {
     "wsgi_shutdown_timeout": 5,
     "static_url": "/static/",
     "static_root": "/srv/lab/current/static",
+    "tls": False,
+    "tls_certificate": "/etc/switchboard/certificates/lab/fullchain.pem",
+    "tls_key": "/etc/switchboard/certificates/lab/privkey.pem",
+    "acme_webroot": "/var/lib/switchboard/acme",
+    "hsts_max_age": 300,
     "limit_request_body": 26214400,
 }
 
