@@ -13,19 +13,47 @@ from typing import Any
 SOCKET_KIB = {"apache": 80, "daphne": 31, "kernel": 25}
 # MiB that a child of Apache takes before its first socket.
 CHILD_MIB = 10
+# MiB that one takes, beside its sockets, which a reload has left behind: its other threads are gone.
+OLD_CHILD_MIB = 2
 # AsyncRequestWorkerFactor of the event MPM: idle keep-alive connections for each thread of a child.
 ASYNC_FACTOR = 2
 # What Debian's apachectl sets with `ulimit -n`; the role never goes below it.
 LEAST_OPEN_FILES = 8192
+# Room for rotatelogs, of which each site and generation of children has some, and for processes that are about to end.
+SPARE_TASKS = 1024
 # The limits that Apache compiles in for ServerLimit and for ThreadLimit in Debian's build.
 GREATEST_SERVER_LIMIT = 20000
 GREATEST_THREAD_LIMIT = 20000
+
+# A request in the access log: mod_log_config's word for each member. Those that begin with switchboard_ are
+# variables of switchboard.conf.j2.
+LOG_FIELDS = {
+    "time": "%{%Y-%m-%dT%H:%M:%S}t.%{msec_frac}t%{%z}t",
+    "request_id": "%{UNIQUE_ID}e",
+    "client": "%a",
+    "site": "%v",
+    "host": "%{switchboard_host}e",
+    "method": "%{switchboard_method}e",
+    "path": "%{switchboard_path}e",
+    "protocol": "%{switchboard_protocol}e",
+    "upgrade": "%{switchboard_upgrade}e",
+    "status": "%>s",
+    "answerer": "%{switchboard_answerer}n",
+    "bytes_in": "%I",
+    "bytes_out": "%O",
+    "microseconds": "%D",
+    "referer": "%{switchboard_referer}e",
+    "agent": "%{switchboard_agent}e",
+}
 
 WEBSOCKET_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+")
 HOST_NAME = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 BACKEND = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/@+-]*")
+# Within double quotes of Apache's configuration: printable ASCII, no quotation mark, backslash or variable.
+MESSAGE = r"(?:(?!\$\{)[ !#-\[\]-~])*"
+HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_.@-]+")
 
 
@@ -35,16 +63,16 @@ def apache_mpm(
     max_http_workers: int,
     old_generations: int = 0,
     wsgi_threads: int = 0,
+    http2_workers: int = 0,
 ) -> dict[str, int]:
     """Size the event MPM for so many open WebSockets and page requests at the same time.
 
     Apache 2.4 keeps one worker thread for each proxied WebSocket as long as it is open, so
     MaxRequestWorkers is their sum, rounded up to whole children. ``wsgi_threads`` is the number of
-    threads in all WSGI daemons of the host, which live in the same systemd unit.
+    threads in all WSGI daemons of the host, which live in the same systemd unit;
+    ``http2_workers`` is the most of mod_http2's threads in each child, beside the MPM's.
 
     Returns the directives, each in its own unit (threads, processes, files),
-    ``websockets_per_child`` (what one child gives to one site's sockets, so that its share of page
-    threads stays free),
     ``tasks`` (for TasksMax) and ``memory_mib`` (all sockets open).
 
     Sources: Apache's documentation of mpm_common and event (ServerLimit, ThreadLimit,
@@ -55,7 +83,9 @@ def apache_mpm(
     pages = max(1, int(max_http_workers))
     children = max(1, math.ceil((sockets + pages) / threads))
     server_limit = children * (1 + max(0, int(old_generations)))
-    for_sockets = sockets * sum(SOCKET_KIB.values()) / 1024
+    # A reload counts anew, and the children of before hold what they have: all of it twice at the most that is likely,
+    # for who has a socket asks for no other.
+    for_sockets = (2 if old_generations else 1) * sockets * sum(SOCKET_KIB.values()) / 1024
     for_pages = pages * SOCKET_KIB["apache"] / 1024
     return {
         "threads_per_child": threads,
@@ -67,12 +97,13 @@ def apache_mpm(
         "min_spare_threads": min(threads, children * threads),
         # a child that is ended for being spare waits for its sockets and serves nobody meanwhile
         "max_spare_threads": children * threads,
-        "websockets_per_child": max(1, threads - math.ceil(pages / children)),
         # for each thread the browser's connection and the backend's, then idle ones, then logs
         "open_files": max(LEAST_OPEN_FILES, threads * (2 + ASYNC_FACTOR) + 256),
         # a child has a listener and a main thread beside its workers
-        "tasks": server_limit * (threads + 3) + int(wsgi_threads) + 64,
-        "memory_mib": math.ceil(for_sockets + for_pages + children * CHILD_MIB),
+        "tasks": server_limit * (threads + int(http2_workers) + 3) + int(wsgi_threads) + SPARE_TASKS,
+        "memory_mib": math.ceil(
+            for_sockets + for_pages + children * CHILD_MIB + (server_limit - children) * OLD_CHILD_MIB
+        ),
     }
 
 
@@ -80,6 +111,57 @@ def apache_path_pattern(paths: Sequence[str]) -> str:
     """Return a regular expression (PCRE, without anchor) that matches each of ``paths``."""
     alternatives = [re.escape(path).replace(r"\-", "-").replace(r"\~", "~") for path in paths]
     return alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
+
+
+def apache_log(site: str, name: str) -> str:
+    """Return the command that writes a log of a site, a new file each day, for ErrorLog or CustomLog.
+
+    ``name`` (``access.json``) is a second name of today's file, ``access-20261124.json``. A log that is
+    piped needs no reload to be rotated.
+    """
+    folder = f"/var/log/apache2/{site}"
+    stem, dot, suffix = name.partition(".")
+    daily = f"{folder}/{stem}-%Y%m%d{dot}{suffix}"
+    return f"|/usr/bin/rotatelogs -l -L {folder}/{name} {daily} 86400"
+
+
+def apache_log_format(nickname: str) -> str:
+    """Return the directive LogFormat for a line of JSON with `LOG_FIELDS`."""
+    numbers = {"status", "bytes_in", "bytes_out", "microseconds"}
+    members = [
+        f'\\"{key}\\":{value}' if key in numbers else f'\\"{key}\\":\\"{value}\\"'
+        for key, value in LOG_FIELDS.items()
+    ]
+    return f'LogFormat "{{{",".join(members)}}}" {nickname}'
+
+
+def apache_websocket_sources(value: str, site: Mapping[str, Any], scheme: str, port: int) -> str:
+    """Put a site's own WebSocket origins for ``{websockets}`` in a header (CSP's connect-src)."""
+    suffix = "" if int(port) == (443 if scheme == "wss" else 80) else f":{port}"
+    names = [site["server_name"], *site["server_aliases"]] if site["websocket_paths"] else []
+    return value.replace("{websockets}", " ".join(f"{scheme}://{n}{suffix}" for n in names))
+
+
+def apache_prefixes(networks: Sequence[str]) -> list[str]:
+    """Return addresses and networks as mod_qos takes them: an address, or the beginning of some (``10.1.``).
+
+    A network that ends within a number becomes the networks of the next whole one, 256 at most.
+    """
+    prefixes = []
+    for text in networks:
+        network = ipaddress.ip_network(text, strict=False)
+        step = 8 if network.version == 4 else 16
+        bits = math.ceil(network.prefixlen / step) * step
+        for part in network.subnets(new_prefix=bits):
+            whole = part.network_address
+            if bits == part.max_prefixlen:
+                prefixes.append(str(whole))
+            elif network.version == 4:
+                prefixes.append(".".join(str(whole).split(".")[: bits // step]) + ".")
+            else:
+                groups = [f"{int(group, 16):x}" for group in whole.exploded.split(":")]
+                prefixes.append(":".join(groups[: bits // step]) + ":")
+    return prefixes
 
 
 def apache_from_proxy(proxies: Sequence[str]) -> str:
@@ -102,7 +184,7 @@ def apache_rules(
         {"variable": variable, "value": value, "why": why, "mend": mend}
         for variable, value, why, mend in (
             *_broken_host(settings, facts),
-            *_broken_memory(settings, facts),
+            *_broken_memory(sites, settings, facts),
             *(broken for site in sites for broken in _broken_site(site)),
             *_broken_together(sites),
         )
@@ -124,7 +206,13 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
     ranges = {
         "apache_http_port": (1, 65535),
         "apache_https_port": (1, 65535),
-        "apache_max_websockets": (0, 1000000),
+        "apache_max_connections_per_address": (1, 1000000),
+        "apache_max_websockets_per_address": (1, 1000000),
+        "apache_limit_request_line": (512, 1048576),
+        "apache_limit_request_field_size": (512, 1048576),
+        "apache_limit_request_fields": (16, 32767),
+        "apache_status_port": (0, 65535),
+        "apache_log_days": (1, 36500),
         "apache_max_http_workers": (1, 100000),
         "apache_threads_per_child": (1, GREATEST_THREAD_LIMIT),
         "apache_old_generations": (0, 100),
@@ -155,8 +243,33 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
                 "Write 10.0.0.5 or 10.0.0.0/24.",
             )
 
+    time_out = settings["apache_request_read_timeout"]
+    stage = r"(?:handshake|header|body)=[0-9]+(?:-[0-9]+)?(?:,[Mm]in[Rr]ate=[0-9]+)?"
+    if not re.fullmatch(rf"{stage}(?: {stage})*", time_out):
+        yield (
+            "apache_request_read_timeout",
+            time_out,
+            "it is nothing that RequestReadTimeout takes.",
+            "Write header=5-20,MinRate=500 body=10,MinRate=500.",
+        )
+    for status, text in settings["apache_error_messages"].items():
+        if not re.fullmatch("[45][0-9][0-9]", str(status)) or not re.fullmatch(MESSAGE, str(text)):
+            yield (
+                "apache_error_messages",
+                f"{status}: {text}",
+                "it is no status from 400 to 599 with a text in ASCII without quotation marks.",
+                "Write 503: Please come back later. HTML and entities such as &uuml; may stand in it.",
+            )
 
-def _broken_memory(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Broken]:
+
+def _total_websockets(sites: Sequence[Mapping[str, Any]]) -> int:
+    return sum(int(site["max_websockets"]) for site in sites if site["websocket_paths"])
+
+
+def _broken_memory(
+    sites: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Iterator[Broken]:
+    settings = {**settings, "apache_max_websockets": _total_websockets(sites)}
     size = _sized(settings)
     if size["server_limit"] > GREATEST_SERVER_LIMIT:
         yield (
@@ -270,6 +383,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "there is no such time.",
             "Write a number of seconds, or 0 for no header.",
         )
+    yield from _broken_answers(site, named)
     url = site["static_url"]
     if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
         yield (
@@ -277,6 +391,43 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             url,
             "it is no path that begins and ends with a slash and has something between them.",
             "Write /static/, or leave it empty.",
+        )
+
+
+def _broken_answers(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
+    if not PLAIN_PATH.fullmatch(site["maintenance_dir"]):
+        yield (
+            named("maintenance_dir"),
+            site["maintenance_dir"],
+            "it is no absolute path of letters, digits and ._~/@+-",
+            "Write the whole path.",
+        )
+    for path in site["maintenance_exempt"]:
+        if not PLAIN_PATH.fullmatch(path):
+            yield named("maintenance_exempt"), path, "it is no path.", "Write /healthz."
+    if site["retry_after"] < 1:
+        yield named("retry_after"), site["retry_after"], "it must be at least 1.", "Write 30."
+    if not _is_pattern(site["static_hashed"]):
+        yield (
+            named("static_hashed"),
+            site["static_hashed"],
+            "it is no regular expression that Apache takes.",
+            r"Write \.[0-9a-f]{12}\.[a-z0-9]+$, or leave it empty.",
+        )
+    for name, value in site["security_headers"].items():
+        if not HEADER_NAME.fullmatch(str(name)) or not re.fullmatch(MESSAGE, str(value)):
+            yield (
+                named("security_headers"),
+                f"{name}: {value}",
+                "it is no header with a value in ASCII without double quotes.",
+                "Write Referrer-Policy: same-origin.",
+            )
+    if site["http2_websockets"] and not site["tls"]:
+        yield (
+            named("http2_websockets"),
+            "true",
+            "browsers speak HTTP/2 over TLS alone, which the site is without.",
+            "Give it a certificate (site_tls), or switch this off.",
         )
 
 
@@ -299,6 +450,13 @@ def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> 
             )
     if not site["websocket_paths"]:
         return
+    if not 1 <= site["max_websockets"] <= 1000000:
+        yield (
+            named("max_websockets"),
+            site["max_websockets"],
+            "it must be a number from 1 to 1000000.",
+            "Choose one.",
+        )
     for origin in site["websocket_origins"]:
         if not ORIGIN.fullmatch(origin):
             yield (
@@ -359,6 +517,14 @@ def _broken_together(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
         )
 
 
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return re.fullmatch(r"(?:(?!\$\{)[!$-~])*", text) is not None
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -382,7 +548,11 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "apache_from_proxy": apache_from_proxy,
+            "apache_log": apache_log,
+            "apache_log_format": apache_log_format,
             "apache_mpm": apache_mpm,
             "apache_path_pattern": apache_path_pattern,
+            "apache_prefixes": apache_prefixes,
             "apache_rules": apache_rules,
+            "apache_websocket_sources": apache_websocket_sources,
         }
