@@ -48,6 +48,10 @@ class Response:
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         return ", ".join(values) if values else None
 
+    def all(self, name: str) -> list[str]:
+        """Return the values of each header of that name."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
     @property
     def answerer(self) -> str:
         """Say who answered: `daphne`, `mod_wsgi`, `apache`, or `nobody` without a status line.

