@@ -145,13 +145,13 @@ def demo_tests(outcome: Outcome) -> None:
     outcome.add_junit(report)
 
 
-def scenario(name: str, venv: Path, *, then: str = "") -> Callable[[Outcome], None]:
+def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[Outcome], None]:
     """Return a step that takes one molecule scenario through its whole sequence.
 
     Args:
         name: folder of molecule/.
         venv: whose Ansible drives it.
-        then: folder of tests/ that runs against the host before it is removed, whatever the scenario's own tests said.
+        then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said.
     """
 
     def step(outcome: Outcome) -> None:
@@ -168,9 +168,10 @@ def scenario(name: str, venv: Path, *, then: str = "") -> Callable[[Outcome], No
                 outcome.check("molecule test: its sequence", status == 0 or outcome.failed > 0)
             else:
                 outcome.check(f"molecule test ended with {status} before its tests", False)
-            if then and report.exists():  # the host is converged
-                report = junit(f"{outcome.step}-{then}")
-                command = ["pytest", f"tests/{then}", f"--junitxml={report}"]
+            converged = report.exists()
+            for folder in then if converged else ():
+                report = junit(f"{outcome.step}-{folder}")
+                command = ["pytest", f"tests/{folder}", f"--junitxml={report}"]
                 command += ["--connection=ansible", "--hosts=ansible://switchboard"]
                 command += [f"--ansible-inventory={inventory_of(name, env)}"]
                 run_logged(outcome.step, command, env=env)
@@ -261,9 +262,9 @@ def main() -> int:
     steps: dict[str, Callable[[Outcome], None]] = {
         "unit": pytest_step("tests/unit"),
         "lint": lint,
-        "default": scenario("default", new, then="refusals"),
+        "default": scenario("default", new, then=("attacks", "refusals")),
         "demo": demo_tests,
-        "debian12": scenario("debian12", old, then="faults"),
+        "debian12": scenario("debian12", old, then=("attacks", "faults")),
         "seed": scenario("seed", new),
         "single": scenario("single", new),
     }

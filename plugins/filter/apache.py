@@ -100,9 +100,14 @@ def apache_mpm(
         # for each thread the browser's connection and the backend's, then idle ones, then logs
         "open_files": max(LEAST_OPEN_FILES, threads * (2 + ASYNC_FACTOR) + 256),
         # a child has a listener and a main thread beside its workers
-        "tasks": server_limit * (threads + int(http2_workers) + 3) + int(wsgi_threads) + SPARE_TASKS,
+        "tasks": server_limit * (threads + int(http2_workers) + 3)
+        + int(wsgi_threads)
+        + SPARE_TASKS,
         "memory_mib": math.ceil(
-            for_sockets + for_pages + children * CHILD_MIB + (server_limit - children) * OLD_CHILD_MIB
+            for_sockets
+            + for_pages
+            + children * CHILD_MIB
+            + (server_limit - children) * OLD_CHILD_MIB
         ),
     }
 

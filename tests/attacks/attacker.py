@@ -2,8 +2,8 @@
 
     attacker.py <address> <port> <attack> '{"option": value}'
 
-Each is bounded in connections and in time and ends by itself. It prints one line of JSON: how many connections met which
-end. The connections come from all addresses of this host in turn.
+Each is bounded in connections and in time and ends by itself. It prints one line of JSON: how many connections met
+which end. The connections come from all addresses of this host in turn.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from itertools import cycle
 
 HOST = "probe.test"
@@ -45,7 +46,7 @@ class Attack:
                 asyncio.open_connection(*self.target, local_addr=(next(self.sources), 0)), 20
             )
 
-    async def many(self, count: int, one) -> None:  # noqa: ANN001 - a coroutine function
+    async def many(self, count: int, one: Callable[[], Awaitable[str]]) -> None:
         """Run `one` so many times side by side and count the ends that it returns."""
 
         async def counted() -> None:
@@ -196,7 +197,7 @@ async def pings(attack: Attack, count: int, seconds: float, each: int) -> None:
     await attack.many(count, one)
 
 
-ATTACKS = {
+ATTACKS: dict[str, Callable[..., Awaitable[None]]] = {
     "slow_headers": slow_headers,
     "slow_body": slow_body,
     "silent": silent,

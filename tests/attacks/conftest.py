@@ -39,10 +39,20 @@ class Attacker:
 
     def __init__(self, name: str, target: Site) -> None:
         self.name, self.target = name, target
+        self.extra: list[str] = []
 
     def start(self, image: str) -> None:
         self.remove()
-        command = ["docker", "run", "--detach", "--rm", "--name", self.name, "--cap-add", "NET_ADMIN"]
+        command = [
+            "docker",
+            "run",
+            "--detach",
+            "--rm",
+            "--name",
+            self.name,
+            "--cap-add",
+            "NET_ADMIN",
+        ]
         limits = ["--ulimit", "nofile=20000:20000"]
         subprocess.run(
             [*command, *limits, image, "sleep", str(LIFE)], check=True, capture_output=True
@@ -53,7 +63,13 @@ class Attacker:
         extra = [f"{base}.77.{number}" for number in range(1, ADDRESSES)]
         for one in extra:
             self.run("ip", "address", "add", f"{one}/16", "dev", "eth0")
+        self.extra = extra
         subprocess.run(["docker", "cp", str(SCRIPT), f"{self.name}:/attacker.py"], check=True)
+
+    def keep_one_address(self) -> None:
+        """Give all addresses up but the first."""
+        while self.extra:
+            self.run("ip", "address", "del", f"{self.extra.pop()}/16", "dev", "eth0")
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
@@ -66,7 +82,16 @@ class Attacker:
 
     def command(self, attack: str, **options: Any) -> list[str]:
         where = [self.target.address, str(self.target.port)]
-        return ["docker", "exec", self.name, "python3", "/attacker.py", *where, attack, json.dumps(options)]
+        return [
+            "docker",
+            "exec",
+            self.name,
+            "python3",
+            "/attacker.py",
+            *where,
+            attack,
+            json.dumps(options),
+        ]
 
     def attack(self, name: str, **options: Any) -> dict[str, int]:
         """Run one attack to its end; return how many connections met which end."""
@@ -77,7 +102,6 @@ class Attacker:
         told: dict[str, int] = json.loads(done.stdout)
         print(f"{name} {options}: {told}")
         return told
-
 
     @contextmanager
     def background(self, name: str, **options: Any) -> Iterator[dict[str, int]]:

@@ -1,4 +1,4 @@
-"""What a site says of itself and writes down: headers, logs, maintenance, compressed files. tests/attacks has the limits."""
+"""What a site says and writes down: headers, logs, maintenance, compressed files. The limits are in tests/attacks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def test_a_page_may_open_the_sites_own_sockets(sites: list[Site]) -> None:
     for site in sites:
         policy = site.page("/").header("Content-Security-Policy") or ""
         if site.prefix and "connect-src" in policy:
-            (sources,) = [p.split()[1:] for p in policy.split(";") if p.split()[:1] == ["connect-src"]]
+            (sources,) = [
+                p.split()[1:] for p in policy.split(";") if p.split()[:1] == ["connect-src"]
+            ]
             own = site.origin.replace("http", "ws", 1)
             assert own in sources or "'self'" in sources, f"{site.name}: {policy}"
 
@@ -115,7 +117,12 @@ def test_logs_begin_anew_each_day_without_a_reload(host: Host, sites: list[Site]
         today = host.check_output("date +%Y%m%d")
         assert host.file(f"{name}-{today}.json").exists
     # Debian's logrotate reloads Apache for what lies in this folder itself; nothing writes there any more
-    assert host.run("find /var/log/apache2 -maxdepth 1 -name '*.log' -newer /run/apache2/apache2.pid -size +0").stdout == ""
+    assert (
+        host.run(
+            "find /var/log/apache2 -maxdepth 1 -name '*.log' -newer /run/apache2/apache2.pid -size +0"
+        ).stdout
+        == ""
+    )
     kept = host.check_output("cat /etc/tmpfiles.d/switchboard-apache.conf")
     for site in sites:
         assert f"/var/log/apache2/{site.name} " in kept

@@ -40,13 +40,17 @@ def children(main: int) -> int:
 def instances() -> list[str]:
     """Return the units of Daphne that run."""
     command = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active"]
-    told = subprocess.run([*command, "daphne-*@*.service"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [*command, "daphne-*@*.service"], capture_output=True, text=True, check=True
+    )
     return [line.split()[0] for line in told.stdout.splitlines()]
 
 
 def make_room(main: int, room: int) -> bool:
     """Close the WebSockets and tell whether no more children than `room` are left."""
-    print("Old children fill ServerLimit: restarting Daphne closes their WebSockets.", file=sys.stderr)
+    print(
+        "Old children fill ServerLimit: restarting Daphne closes their WebSockets.", file=sys.stderr
+    )
     for unit in instances():
         subprocess.run(["systemctl", "restart", unit], check=True)
     until = time.monotonic() + PATIENCE

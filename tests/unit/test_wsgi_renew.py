@@ -1,0 +1,46 @@
+"""The module wsgi_renew: which processes it finds, and when it takes one for replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plugins.modules import wsgi_renew
+
+
+def process(proc: Path, pid: int, name: str, threads: int) -> None:
+    (proc / str(pid) / "task").mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_bytes(name.encode() + b"\0-k\0start\0")
+    for number in range(threads):
+        (proc / str(pid) / "task" / str(pid + number)).mkdir()
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(wsgi_renew, "PROC", tmp_path)
+    monkeypatch.setattr(wsgi_renew.processes, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(wsgi_renew.threads, "__defaults__", (tmp_path,))
+    (tmp_path / "self").mkdir()
+    return tmp_path
+
+
+def test_processes_of_other_groups_are_left_alone(proc: Path) -> None:
+    process(proc, 10, "(wsgi:lab)", 20)
+    process(proc, 11, "(wsgi:lab-two)", 20)
+    process(proc, 12, "/usr/sbin/apache2", 500)
+    assert wsgi_renew.processes("lab") == [10]
+
+
+@pytest.mark.parametrize(("threads", "served"), [(20, True), (15, True), (3, False)])
+def test_a_process_is_replaced_when_another_has_started_its_threads(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, threads: int, served: bool
+) -> None:
+    process(proc, 10, "(wsgi:lab)", 20)
+
+    def kill(pid: int, number: int) -> None:
+        (proc / str(pid) / "cmdline").unlink()
+        process(proc, 30, "(wsgi:lab)", threads)
+
+    monkeypatch.setattr("os.kill", kill)
+    assert wsgi_renew.renew("lab", 10, 0.3) is served
