@@ -8,7 +8,7 @@ tool = python3 -m tools
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications lock clean
+.PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications bench-web lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/dep
 
 bench-notifications: setup ## Measure how soon a change shows: a table, build/bench/notifications.json, a plot
 	@$(active) python3 -m tools.bench_notifications
+
+bench-web: setup ## Measure pages, sockets and reloads beside nginx and others: a table, build/bench/web.json, plots
+	@$(active) python3 -m tools.bench_web
 
 lock: setup ## Resolve requirements/*.in anew for each Python
 	@$(tool).lock

@@ -116,6 +116,12 @@ class Host:
         return connection.getresponse()
 
 
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which that share (0 to 1) of some measurements lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def summary(values: list[float]) -> dict[str, float]:
     """Return median, least and greatest of some measurements, rounded to milliseconds."""
     middle = statistics.median(values)

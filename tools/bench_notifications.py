@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tests.live.load import Load, key
 from tests.live.people import Page, Person, Target
-from tools.bench import FOLDER, PREFIX, Host, machine, number, publish, row
+from tools.bench import FOLDER, PREFIX, Host, machine, number, percentile, publish, row
 from tools.common import ROOT, ToolError, environment, main_guard, run, say
 from tools.setup import install, lock_of
 
@@ -43,12 +43,6 @@ EVENTS = 6  # of the group of a thousand, in each run
 LATEST = 30.0  # seconds to wait for what is on its way
 GOALS = {"p50": 20.0, "p99": 80.0, "thousand": 1.0}
 PLOT = ROOT / "docs" / "images" / "latency.png"
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the value below which that share (0 to 1) of some measurements lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @dataclass

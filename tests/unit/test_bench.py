@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tools import bench, bench_deploy, bench_notifications
+from tests.bench import web_load
+from tools import bench, bench_deploy, bench_notifications, bench_web
 from tools.common import ToolError
 
 KEYS = {"what", "unit", "ours", "peers", "limit", "goal", "met"}
@@ -45,10 +46,27 @@ def notifications() -> bench_notifications.Samples:
     )
 
 
+@pytest.fixture
+def web() -> bench_web.Samples:
+    return {
+        "page_rate": {"ours": [950.0, 960.0], "nginx": [1000.0], "gunicorn": [1200.0]},
+        "echo_p50": {"ours": [0.5]},  # a peer was left out
+        "hold_5000_before": {"ours": [4.0]},
+        "hold_5000_during": {"ours": [6.5], "nginx": [5.0]},
+        "reload_failed": {"ours": [0.0], "Debian Apache": [7.0]},
+    }
+
+
 def test_each_row_has_the_agreed_keys(
-    samples: bench_deploy.Samples, notifications: bench_notifications.Samples
+    samples: bench_deploy.Samples,
+    notifications: bench_notifications.Samples,
+    web: bench_web.Samples,
 ) -> None:
-    result = bench_deploy.rows(samples) + bench_notifications.rows(notifications)
+    result = (
+        bench_deploy.rows(samples)
+        + bench_notifications.rows(notifications)
+        + bench_web.rows(web, [5000], 20)
+    )
     for row in json.loads(json.dumps(result)):
         assert row.keys() == KEYS
         for figures in (row["ours"], *row["peers"].values()):
@@ -74,6 +92,32 @@ def test_a_rate_is_sustained_while_nothing_is_refused_or_late(
     p99 = rows["answer to frame at 50/s, p99"]
     assert p99["ours"] == {"median": 42, "min": 42, "max": 192}
     assert (p99["limit"], p99["goal"], p99["met"]) == (50, 80, True)
+
+
+def test_goals_of_the_web_are_judged_by_what_was_measured_beside_it(web: bench_web.Samples) -> None:
+    rows = {row["what"]: row for row in bench_web.rows(web, [5000], 20)}
+    page = rows["Django page, 32 connections"]
+    assert (page["goal"], page["met"], list(page["peers"])) == (950, True, ["nginx", "gunicorn"])
+    beside = rows["page beside 5,000 sockets, p99"]
+    assert (beside["goal"], beside["met"], beside["peers"]["before"]["median"]) == (6, False, 4)
+    assert rows["echo, 1 connection, p50"]["met"] is None
+    assert rows["failed pages in these"]["met"] is True
+    assert "static file" not in rows
+
+
+def test_pages_are_counted_in_the_time_in_which_they_were_due() -> None:
+    found = bench_web.Pages([(10.0, 0.5), (11.0, 0.004), (14.0, 9.0)], [(14.0, "hung")], 0)
+    assert found.p99(10.5, 13.5) == 4
+    assert found.longest == 9
+    with pytest.raises(ToolError, match="No page"):
+        found.p99(until=10.0)
+
+
+def test_frames_are_masked_as_a_client_must() -> None:
+    frame = web_load.masked(web_load.PING, b"payload")
+    head, mask, data = frame[:2], frame[2:6], frame[6:]
+    assert head == bytes((0x89, 0x87))
+    assert bytes(byte ^ mask[index % 4] for index, byte in enumerate(data)) == b"payload"
 
 
 def test_the_table_tells_what_was_not_met(samples: bench_deploy.Samples) -> None:
