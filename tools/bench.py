@@ -76,6 +76,11 @@ class Host:
         inventories = ["-i", "inventory/single", "-i", str(self.folder / "inventory")]
         return ["ansible-playbook", *inventories, "--extra-vars", json.dumps(extra_vars), name]
 
+    def ad_hoc(self, module: str, arguments: str) -> list[str]:
+        """Return the command that runs one module on the host as root."""
+        inventories = ["-i", "inventory/single", "-i", str(self.folder / "inventory")]
+        return ["ansible", *inventories, "all", "--become", "-m", module, "-a", arguments]
+
     def shell(self, command: str, script: Path | None = None) -> str:
         """Run a command over SSH, with a script as its input, and return what it printed."""
         whole = ["ssh", *self.options, f"admin@{self.address}", command]

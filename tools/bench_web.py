@@ -386,14 +386,17 @@ class Bench:
             visits = Visits(self.load, port)
             time.sleep(self.seconds)
             since = float(self.script("release", name).split()[0])
+            if name == "ours":
+                run(self.host.ad_hoc("wsgi_renew", f"group={SITE}"), env=environment())
+            until = time.time() + FIRST
             time.sleep(FIRST + 2.0)
             found = visits.stop()
-            warm, first = found.p99(until=since), found.p99(since, since + FIRST)
+            warm, first = found.p99(until=since), found.p99(since, until)
             self.note("release_warm", name, warm)
             self.note("release_first", name, first)
             self.note("release_failed", name, len(found.failed))
             say(
-                f"release, {name}: p99 {first:.0f} ms in the first {FIRST:.0f} s, {warm:.1f} ms "
+                f"release, {name}: p99 {first:.0f} ms until {FIRST:.0f} s after, {warm:.1f} ms "
                 f"before, {len(found.failed)} failed"
             )
 
@@ -629,6 +632,9 @@ def deploy(host: Host, websockets: int, extra: dict[str, object]) -> None:
         apache_websocket_backend=f"127.0.0.1:{PORTS['Daphne']}",
         apache_websocket_paths=["/live/"],
         apache_max_websockets=websockets,
+        # the load has one address
+        apache_max_websockets_per_address=websockets,
+        apache_max_connections_per_address=websockets + 1000,
         apache_wsgi_processes=PROCESSES,
         apache_wsgi_threads=THREADS,
         **extra,

@@ -242,7 +242,7 @@ release)
     systemctl kill --signal=HUP --kill-whom=main bench-gunicorn
     exit
   fi
-  # The link moves, mod_wsgi sees another script, Daphne's instances restart in turn: roles/django/handlers.
+  # The link moves and Daphne's instances restart in turn; the module wsgi_renew follows: roles/django/handlers.
   new="/srv/$SITE/releases/bench-$(date +%s%N)"
   cp -a "$(readlink -f "$current")" "$new"
   echo "$change" >>"$new/app/beacon/pages.py"
@@ -250,7 +250,6 @@ release)
   ln -s "releases/${new##*/}" "/srv/$SITE/.current.bench"
   date +%s.%N
   mv -T "/srv/$SITE/.current.bench" "$current"
-  touch "$current/wsgi.py"
   for ((i = 1; i <= INSTANCES; i++)); do
     systemctl restart "daphne-$SITE@$i.service"
   done
