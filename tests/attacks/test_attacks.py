@@ -36,12 +36,14 @@ def served(visitor: Visitor, longest: float = LONGEST) -> None:
 
 
 def test_a_site_that_is_full_refuses_at_once_and_serves_its_pages(
-    attacker: Attacker, visitor: Visitor, sites: list[Site], probe: Site
+    host: Host, attacker: Attacker, visitor: Visitor, sites: list[Site], probe: Site
 ) -> None:
     most = probe.settings["max_websockets"]
-    with attacker.background("handshakes", count=most + 30, seconds=12) as ends, visitor:
+    backend = probe.settings["websocket_backend"]
+    with attacker.background("handshakes", count=most + 30, seconds=15) as ends, visitor:
         until = time.monotonic() + 10
-        while handshake(probe).status != 503 and time.monotonic() < until:
+        held = f"ss -Htn state established dst {backend} | wc -l"
+        while int(host.check_output(held)) < most and time.monotonic() < until:
             time.sleep(0.2)  # until the attacker has all of them
         for _ in range(5):
             response = handshake(probe)

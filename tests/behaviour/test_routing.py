@@ -395,6 +395,7 @@ def daphne_down(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome
     outcome.seen = ""  # as long as the project takes to start
     yield outcome
 
+    host.check_output("systemctl start %s", unit)  # until its own handshake is answered too
     host.check_output("systemctl kill --signal=STOP %s", unit)
     try:
         outcome = try_handshake(site, patience)
