@@ -88,9 +88,7 @@ def exchange(site: Site, headers: list[tuple[str, str]], frame: bytes = b"") -> 
                 elif isinstance(event, h2.events.DataReceived):
                     answer.body += event.data
                     over = tunnel and answer.status == 200
-                elif isinstance(event, h2.events.StreamReset) or isinstance(
-                    event, h2.events.StreamEnded
-                ):
+                elif isinstance(event, h2.events.StreamReset | h2.events.StreamEnded):
                     over = True
             stream.sendall(connection.data_to_send())
     return answer
