@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.behaviour.conftest import ROOT, journal
 from tests.behaviour.sites import Site, web_sites
 
 UNIT = "apache2.service"
+# Five times the longest page while mod_wsgi's processes were replaced; another scenario shares the cores.
+PAGE_SECONDS = 0.5
 SITE_FOLDERS = "/etc/apache2/sites-available /etc/apache2/conf-available /etc/apache2/ports.conf"
 
 
@@ -257,3 +260,42 @@ def test_a_refused_configuration_changes_nothing(
     assert host.check_output(sums) == before
     assert show(host, "ExecMainStartTimestamp") == since, journal(host, UNIT)
     assert sites[0].page("/").answerer == "mod_wsgi"
+
+
+@pytest.mark.probe
+@pytest.mark.disruptive
+def test_new_code_is_loaded_process_by_process_and_without_a_reload(
+    request: pytest.FixtureRequest, host: Host, deployed: dict[str, Any], probe: Site
+) -> None:
+    def pids() -> set[str]:
+        return {c["Pid"].strip() for c in children(host) if f"(wsgi:{probe.name})" in c["Args"]}
+
+    def reloads() -> str:
+        return host.check_output(
+            "cat /var/log/apache2/server/error-*.log | grep -c AH00493 || true"
+        )
+
+    if probe.is_seed:
+        pytest.skip("in this mode mod_wsgi looks at its script itself")
+    before, counted, waits = pids(), reloads(), []
+    over = threading.Event()
+
+    def visit() -> None:
+        while not over.wait(0.02):
+            answer = probe.page("/")
+            waits.append(answer.seconds if answer.status == 200 else float("inf"))
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        told = ansible(request, deployed["host"], "wsgi_renew", {"group": probe.name})
+    finally:
+        over.set()
+        visitor.join()
+    assert told["changed"], told
+    assert told["renewed"] == len(before)
+    assert not pids() & before
+    assert reloads() == counted
+    # all at once a page waits for the project to load, a second and more; one after another it waits for none
+    print(f"{len(waits)} pages, longest {max(waits):.3f} s")
+    assert max(waits) < PAGE_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 
 from plugins.filter.apache import (
     apache_from_proxy,
+    apache_log,
+    apache_log_format,
     apache_mpm,
     apache_path_pattern,
+    apache_prefixes,
     apache_rules,
+    apache_websocket_sources,
 )
 
 FACTS = {
@@ -126,6 +131,83 @@ def test_proxies_are_compared_with_the_peer_itself() -> None:
     assert apache_from_proxy(["10.0.0.1", "10.1.0.0/16"]) == (
         "%{CONN_REMOTE_ADDR} -ipmatch '10.0.0.1' || %{CONN_REMOTE_ADDR} -ipmatch '10.1.0.0/16'"
     )
+
+
+def test_a_line_of_the_log_is_json() -> None:
+    """What stands for a word of mod_log_config is a number where it is one, and a text elsewhere."""
+    line = (
+        apache_log_format("x").removeprefix('LogFormat "').removesuffix('" x').replace('\\"', '"')
+    )
+    for word in ("%>s", "%I", "%O", "%D"):
+        line = line.replace(f":{word},", ":7,")
+    entry = json.loads(line)
+    assert entry["status"] == entry["microseconds"] == 7
+    assert entry["request_id"] == "%{UNIQUE_ID}e"
+
+
+def test_a_log_has_a_file_for_each_day_and_a_name_for_todays() -> None:
+    command = apache_log("lab", "access.json")
+    assert command.startswith("|/usr/bin/rotatelogs ")
+    assert "-L /var/log/apache2/lab/access.json " in command
+    assert "/var/log/apache2/lab/access-%Y%m%d.json" in command
+
+
+@pytest.mark.parametrize(
+    ("network", "prefixes"),
+    [
+        ("10.0.0.5", ["10.0.0.5"]),
+        ("10.1.0.0/16", ["10.1."]),
+        ("10.2.0.0/15", ["10.2.", "10.3."]),
+        ("10.0.0.0/31", ["10.0.0.0", "10.0.0.1"]),
+        ("fd00::/32", ["fd00:0:"]),
+        ("::1", ["::1"]),
+    ],
+)
+def test_proxies_are_exempt_as_mod_qos_writes_them(network: str, prefixes: list[str]) -> None:
+    assert apache_prefixes([network]) == prefixes
+
+
+@pytest.mark.parametrize(
+    ("scheme", "port", "sources"),
+    [
+        ("ws", 80, "ws://lab.example.org ws://lab"),
+        ("wss", 443, "wss://lab.example.org wss://lab"),
+        ("wss", 8443, "wss://lab.example.org:8443 wss://lab:8443"),
+    ],
+)
+def test_a_policy_names_the_sockets_of_each_name(scheme: str, port: int, sources: str) -> None:
+    site = {**SITE, "server_aliases": ["lab"]}
+    assert apache_websocket_sources("connect-src {websockets}", site, scheme, port) == (
+        f"connect-src {sources}"
+    )
+    assert apache_websocket_sources("{websockets}", {**site, "websocket_paths": []}, "ws", 80) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_websockets", 0),
+        ("maintenance_dir", "flags"),
+        ("maintenance_exempt", ["healthz"]),
+        ("retry_after", 0),
+        ("static_hashed", "("),
+        ("static_hashed", 'a"b'),
+        ("static_hashed", "${HOME}"),
+        ("security_headers", {"X-A": 'say "yes"'}),
+        ("security_headers", {"X A": "b"}),
+        ("http2_websockets", True),
+    ],
+)
+def test_what_a_site_says_is_refused_where_apache_could_not_say_it(key: str, value: Any) -> None:
+    assert any(key in rule["variable"] for rule in broken({key: value}))
+
+
+def test_memory_is_laid_out_for_the_sockets_of_all_sites() -> None:
+    other = {**SITE, "name": "shop", "server_name": "shop.example.org", "max_websockets": 2500}
+    (rule,) = broken(sites=[other])
+    assert rule["variable"] == "apache_max_websockets"
+    assert rule["value"] == 3500
+    assert broken(sites=[{**other, "websocket_paths": []}]) == []
 
 
 def broken(
