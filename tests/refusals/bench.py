@@ -137,6 +137,9 @@ class Bench:
             for group in changes.get("groups", self.groups):
                 members.setdefault(group, {})[name] = {}
         names = {group: {"hosts": some} for group, some in members.items()}
+        private = Path(self.inventory) / ".private"  # what inventory_dir leads to
+        if private.is_dir() and not (folder / ".private").exists():
+            (folder / ".private").symlink_to(private)
         inventory = folder / "inventory.yml"
         inventory.write_text(json.dumps({"all": {"hosts": hosts, "children": names}}))
         run = self.play(
