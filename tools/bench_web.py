@@ -267,7 +267,7 @@ class Bench:
     def ask(self, port: int, seconds: float) -> Pages:
         """Ask for pages for so many seconds."""
         visits = Visits(self.load, port)
-        time.sleep(seconds)
+        time.sleep(seconds)  # for so long the load runs
         return visits.stop()
 
     def pages(self, count: int) -> None:
@@ -324,7 +324,7 @@ class Bench:
         own = ["apache2"] if name == "ours" else ["bench-gunicorn", "bench-nginx"]
         units = [*own, *DAPHNE_UNITS]
         self.script("fresh", *units)
-        time.sleep(SETTLE)
+        time.sleep(SETTLE)  # its threads start
         self.load.wrk(port, "/", 1)  # each process has loaded the project
         seconds = float(self.hold_seconds)
         before = self.ask(port, min(seconds, QUIET))
@@ -334,7 +334,7 @@ class Bench:
             counts = more(count)
             for _ in range(TRIES):
                 if counts["open"] < count:
-                    time.sleep(0.2)
+                    time.sleep(0.2)  # between two looks
                     counts = more(count - counts["open"])
             took, opened = time.monotonic() - start, counts["open"]
             if not opened:
@@ -384,12 +384,12 @@ class Bench:
         def one(name: str, port: int) -> None:
             self.load.wrk(port, "/", 1)
             visits = Visits(self.load, port)
-            time.sleep(self.seconds)
+            time.sleep(self.seconds)  # pages before the change
             since = float(self.script("release", name).split()[0])
             if name == "ours":
                 run(self.host.ad_hoc("wsgi_renew", f"group={SITE}"), env=environment())
             until = time.time() + FIRST
-            time.sleep(FIRST + 2.0)
+            time.sleep(FIRST + 2.0)  # pages after it
             found = visits.stop()
             warm, first = found.p99(until=since), found.p99(since, until)
             self.note("release_warm", name, warm)
@@ -407,7 +407,7 @@ class Bench:
 
         def one(name: str, port: int) -> None:
             self.script("fresh", APACHE[name], *DAPHNE_UNITS)
-            time.sleep(SETTLE)
+            time.sleep(SETTLE)  # its threads start
             self.reload_on(name, port)
 
         self.each(list(APACHE), count, one)
@@ -417,7 +417,7 @@ class Bench:
         """Reload one of the two Apaches."""
         self.load.wrk(port, "/", 1)
         visits = Visits(self.load, port, HUNG)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the last pages are answered
         begun: list[float] = []
         with self.load.sockets(port) as more:
             counts = more(0)
@@ -425,7 +425,7 @@ class Bench:
                 counts = more(EACH_RELOAD)
                 begun.append(time.time())
                 self.host.shell(f"sudo systemctl reload {APACHE[name]}")
-                time.sleep(PAUSE)
+                time.sleep(PAUSE)  # between two reloads
             found = visits.stop()
             counts = more(0)
         hung = min((due for due, why in found.failed if why == "hung"), default=float("inf"))

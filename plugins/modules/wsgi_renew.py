@@ -74,7 +74,7 @@ def renew(group: str, pid: int, timeout: float) -> bool:
         ready = [new for new in now - before if threads(new) >= count - LATER_THREADS]
         if pid not in now and ready:
             return True
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # between two looks
     return False
 
 

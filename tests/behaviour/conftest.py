@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.behaviour.sites import Site
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,6 +46,15 @@ def address(host: Host, deployed: dict[str, Any]) -> str:
     if "docker" in deployed["connection"]:
         return host.check_output("hostname -I").split()[0]
     return deployed["address"]
+
+
+@pytest.fixture(scope="module")
+def probe(sites: list[Site]) -> Site:
+    """Return the probe project's site, of the `sites` that the test's own module takes."""
+    found = next((site for site in sites if site.is_probe), None)
+    if found is None:
+        pytest.skip("the probe project is not on this host")
+    return found
 
 
 def journal(host: Host, unit: str, lines: int = 30) -> str:

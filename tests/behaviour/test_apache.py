@@ -30,14 +30,6 @@ def sites(host: Host, deployed: dict[str, Any], address: str) -> list[Site]:
     return found
 
 
-@pytest.fixture(scope="module")
-def probe(sites: list[Site]) -> Site:
-    found = next((site for site in sites if site.is_probe), None)
-    if found is None:
-        pytest.skip("the probe project is not on this host")
-    return found
-
-
 def show(host: Host, name: str) -> str:
     return host.check_output("systemctl show --property=%s --value %s", name, UNIT)
 

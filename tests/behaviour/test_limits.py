@@ -23,16 +23,9 @@ def sites(deployed: dict[str, Any], address: str) -> list[Site]:
     return found
 
 
-@pytest.fixture(scope="module")
-def probe(sites: list[Site]) -> Site:
-    found = next((site for site in sites if site.is_probe), None)
-    if found is None:
-        pytest.skip("the probe project is not on this host")
-    return found
-
-
 def logged(host: Host, site: Site, mark: str) -> dict[str, Any]:
     """Return the line of the access log in which a mark stands."""
+    # a line is written when the answer is out, so it may come a moment later
     script = "for i in $(seq 50); do grep %s %s && exit; sleep 0.1; done; exit 1"
     line = host.check_output(script, mark, f"/var/log/apache2/{site.name}/access.json")
     entry: dict[str, Any] = json.loads(line.splitlines()[-1])

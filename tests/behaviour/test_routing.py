@@ -57,14 +57,6 @@ def sites(host: Host, deployed: dict[str, Any], address: str) -> list[Site]:
     return found
 
 
-@pytest.fixture(scope="module")
-def probe(sites: list[Site]) -> Site:
-    found = next((site for site in sites if site.is_probe), None)
-    if found is None:
-        pytest.skip("the probe project is not on this host")
-    return found
-
-
 class IdleSocket(threading.Thread):
     """A socket that says nothing, and a message over it at the end."""
 
