@@ -32,7 +32,7 @@ for _ in range(300):
             sys.exit()
     except OSError:
         pass
-    time.sleep(0.1)
+    time.sleep(0.1)  # between two looks
 sys.exit(f"no page on port {sys.argv[1]} after 30 s")
 END
 }
