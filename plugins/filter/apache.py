@@ -427,12 +427,12 @@ def _broken_answers(site: Mapping[str, Any], named: Callable[[str], str]) -> Ite
                 "it is no header with a value in ASCII without double quotes.",
                 "Write Referrer-Policy: same-origin.",
             )
-    if site["http2_websockets"] and not site["tls"]:
+    if site["http2_websockets"] and not (site["tls"] and site["http2"]):
         yield (
             named("http2_websockets"),
             "true",
-            "browsers speak HTTP/2 over TLS alone, which the site is without.",
-            "Give it a certificate (site_tls), or switch this off.",
+            "browsers speak HTTP/2 over TLS alone, and the site is without one of them.",
+            "Give it a certificate (site_tls) and http2, or switch this off.",
         )
 
 

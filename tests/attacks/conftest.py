@@ -58,9 +58,9 @@ class Attacker:
             [*command, *limits, image, "sleep", str(LIFE)], check=True, capture_output=True
         )
         first = self.run("hostname", "-I").split()[0]
-        base = first.rsplit(".", 2)[0]
-        # far from what Docker gives away, which begins at the lower end of its network
-        extra = [f"{base}.77.{number}" for number in range(1, ADDRESSES)]
+        base, _, last = first.rsplit(".", 2)
+        # far from what Docker gives away, which begins at the lower end of its network, and from another attacker's
+        extra = [f"{base}.{100 + int(last) % 100}.{number}" for number in range(1, ADDRESSES)]
         for one in extra:
             self.run("ip", "address", "add", f"{one}/16", "dev", "eth0")
         self.extra = extra
@@ -129,6 +129,7 @@ def attacker(host: Host, probe: Site) -> Iterator[Attacker]:
     ).stdout.strip()
     one = Attacker(f"{name}-attacker", probe)
     one.start(image)
+    host.check_output("ip neigh flush all")  # what an earlier attacker's addresses led to
     yield one
     one.remove()
 

@@ -52,6 +52,7 @@ SITE: dict[str, Any] = {
     "websocket_origins": [],
     "websocket_mode": "rewrite",
     "max_websockets": 1000,
+    "http2": True,
     "http2_websockets": False,
     "websocket_backend": "127.0.0.1:9099",
     "websocket_ping_interval": 20,
