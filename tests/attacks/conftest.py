@@ -80,8 +80,8 @@ class Attacker:
     def remove(self) -> None:
         subprocess.run(["docker", "rm", "--force", self.name], capture_output=True, check=False)
 
-    def command(self, attack: str, **options: Any) -> list[str]:
-        where = [self.target.address, str(self.target.port)]
+    def command(self, attack: str, port: int, **options: Any) -> list[str]:
+        where = [self.target.address, str(port)]
         return [
             "docker",
             "exec",
@@ -93,11 +93,10 @@ class Attacker:
             json.dumps(options),
         ]
 
-    def attack(self, name: str, **options: Any) -> dict[str, int]:
+    def attack(self, name: str, port: int = 0, **options: Any) -> dict[str, int]:
         """Run one attack to its end; return how many connections met which end."""
-        done = subprocess.run(
-            self.command(name, **options), capture_output=True, text=True, check=False, timeout=180
-        )
+        command = self.command(name, port or self.target.port, **options)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, done.stderr[-2000:]
         told: dict[str, int] = json.loads(done.stdout)
         print(f"{name} {options}: {told}")

@@ -77,6 +77,18 @@ def test_bodies_that_never_end(attacker: Attacker, visitor: Visitor) -> None:
     served(visitor)
 
 
+def test_bodies_that_never_end_over_http_2(attacker: Attacker, sites: list[Site]) -> None:
+    site = next((site for site in sites if site.tls and site.settings["http2"]), None)
+    if site is None:
+        pytest.skip("no site of this host has HTTP/2")
+    host = site.settings["server_name"]
+    with Visitor(site) as visitor:
+        attack = {"count": 20, "seconds": 10, "streams": 10, "host": host}
+        ends = attacker.attack("slow_streams", site.port, **attack)
+    assert ends == {"held": 20}, "the attack came to an early end"
+    served(visitor)
+
+
 def test_more_connections_than_one_address_may_have(
     attacker: Attacker, visitor: Visitor, deployed: dict[str, Any]
 ) -> None:
