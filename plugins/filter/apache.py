@@ -51,6 +51,8 @@ HOST_NAME = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za
 ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 BACKEND = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/@+-]*")
+# What the sandbox of Apache's unit hides (ProtectHome, PrivateTmp).
+HIDDEN_PATH = re.compile(r"/(home|root|run/user|tmp|var/tmp)(/.*)?")
 # Within double quotes of Apache's configuration: printable ASCII, no quotation mark, backslash or variable.
 MESSAGE = r"(?:(?!\$\{)[ !#-\[\]-~])*"
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
@@ -337,17 +339,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                     "Write it without scheme, port and path.",
                 )
     yield from _broken_websockets(site, named)
-    paths = ["wsgi_script", "wsgi_python_home", "wsgi_home", "static_root"]
-    if site["tls"]:
-        paths += ["tls_certificate", "tls_key", "acme_webroot"]
-    for key in paths:
-        if not PLAIN_PATH.fullmatch(site[key]):
-            yield (
-                named(key),
-                site[key],
-                "it is no absolute path of letters, digits and ._~/@+-",
-                "Write the whole path.",
-            )
+    yield from _broken_paths(site, named)
     for key in ("wsgi_user", "wsgi_group"):
         if not PLAIN_WORD.fullmatch(site[key]):
             yield named(key), site[key], "it is no name of an account.", "Write one."
@@ -399,14 +391,29 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
         )
 
 
+def _broken_paths(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
+    keys = ["wsgi_script", "wsgi_python_home", "wsgi_home", "static_root", "maintenance_dir"]
+    if site["tls"]:
+        keys += ["tls_certificate", "tls_key", "acme_webroot"]
+    paths = [(key, site[key]) for key in keys]
+    for key, path in paths + [("wsgi_write_paths", path) for path in site["wsgi_write_paths"]]:
+        if not PLAIN_PATH.fullmatch(path):
+            yield (
+                named(key),
+                path,
+                "it is no absolute path of letters, digits and ._~/@+-",
+                "Write the whole path.",
+            )
+        elif HIDDEN_PATH.fullmatch(path):
+            yield (
+                named(key),
+                path,
+                "Apache's unit does not see /home, /root, /run/user, /tmp and /var/tmp.",
+                "Choose a folder below /srv, /var/lib or /opt.",
+            )
+
+
 def _broken_answers(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
-    if not PLAIN_PATH.fullmatch(site["maintenance_dir"]):
-        yield (
-            named("maintenance_dir"),
-            site["maintenance_dir"],
-            "it is no absolute path of letters, digits and ._~/@+-",
-            "Write the whole path.",
-        )
     for path in site["maintenance_exempt"]:
         if not PLAIN_PATH.fullmatch(path):
             yield named("maintenance_exempt"), path, "it is no path.", "Write /healthz."

@@ -69,6 +69,34 @@ def test_main_processes_run_as_their_own_user(host: Host, deployed: dict[str, An
         assert host.check_output("ps -o user:40= -p %s", pid).strip() == user
 
 
+def test_units_are_sandboxed(host: Host, deployed: dict[str, Any]) -> None:
+    """systemd's own measure of exposure, 0 to 10; Apache and certbot begin as root, all others as their own user."""
+    limits = dict.fromkeys(expected_units(deployed), 2.0)
+    limits |= {unit: 4.0 for unit in ("apache2.service", "certbot.service") if unit in limits}
+    if host.file("/lib/systemd/system/certbot.service").exists:
+        limits["certbot.service"] = 4.0
+    for unit, limit in limits.items():
+        told = host.check_output("systemd-analyze security --no-pager %s", unit).splitlines()[-1]
+        measured = float(told.split(":")[1].split()[0])
+        assert measured <= limit, f"{unit}: {told}"
+
+
+def test_apache_writes_where_it_must_and_nowhere_else(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """Asked as root in Apache's own view of the file system, where permissions alone would forbid nothing."""
+    if not deployed["apache"]:
+        pytest.skip("no Apache on this host")
+    inside = "nsenter --mount --target $(cat /run/apache2/apache2.pid) -- "
+    must = ["/run/apache2", "/var/log/apache2"]
+    must += [f"/srv/{site['name']}/data" for site in deployed["apache"]["sites"]]
+    for folder in must:
+        assert host.run(inside + "test -w %s", folder).rc == 0, f"{folder} is read-only"
+    for folder in ["/etc", "/usr/local/lib", "/srv", "/var/lib", "/boot"]:
+        assert host.run(inside + "test -w %s", folder).rc == 1, f"{folder} may be written to"
+    assert host.check_output(inside + "find /home /root -mindepth 1") == ""
+
+
 def test_wsgi_processes_run_as_the_sites_user(host: Host, deployed: dict[str, Any]) -> None:
     processes = [
         line.split(None, 1) for line in host.check_output("ps -eo user:40=,args=").splitlines()
