@@ -81,9 +81,7 @@ def test_units_are_sandboxed(host: Host, deployed: dict[str, Any]) -> None:
         assert measured <= limit, f"{unit}: {told}"
 
 
-def test_apache_writes_where_it_must_and_nowhere_else(
-    host: Host, deployed: dict[str, Any]
-) -> None:
+def test_apache_writes_where_it_must_and_nowhere_else(host: Host, deployed: dict[str, Any]) -> None:
     """Asked as root in Apache's own view of the file system, where permissions alone would forbid nothing."""
     if not deployed["apache"]:
         pytest.skip("no Apache on this host")
