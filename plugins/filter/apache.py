@@ -381,6 +381,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "Write a number of seconds, or 0 for no header.",
         )
     yield from _broken_answers(site, named)
+    yield from _broken_headers(site, named)
     url = site["static_url"]
     if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
         yield (
@@ -413,6 +414,19 @@ def _broken_paths(site: Mapping[str, Any], named: Callable[[str], str]) -> Itera
             )
 
 
+def _broken_headers(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
+    for name in site["headers_dropped"]:
+        if not HEADER_NAME.fullmatch(name):
+            yield named("headers_dropped"), name, "it is no header.", "Write X-Forwarded-Host."
+        elif name.lower() in ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "host"):
+            yield (
+                named("headers_dropped"),
+                name,
+                "Apache sets it itself, whatever a client sent.",
+                "Take it out of the list.",
+            )
+
+
 def _broken_answers(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
     for path in site["maintenance_exempt"]:
         if not PLAIN_PATH.fullmatch(path):
@@ -434,13 +448,6 @@ def _broken_answers(site: Mapping[str, Any], named: Callable[[str], str]) -> Ite
                 "it is no header with a value in ASCII without double quotes.",
                 "Write Referrer-Policy: same-origin.",
             )
-    if site["http2_websockets"] and not (site["tls"] and site["http2"]):
-        yield (
-            named("http2_websockets"),
-            "true",
-            "browsers speak HTTP/2 over TLS alone, and the site is without one of them.",
-            "Give it a certificate (site_tls) and http2, or switch this off.",
-        )
 
 
 def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:

@@ -46,7 +46,9 @@ options:
     elements: str
     default: []
   disabled:
-    description: Files of C(conf-available) and C(sites-available) that shall not be enabled.
+    description: >-
+      Files of C(conf-available), C(sites-available) and C(mods-available) that shall not be enabled. Without its C(.conf) a
+      module is on all the same.
     type: list
     elements: str
     default: []
@@ -93,11 +95,14 @@ paths:
 MODE = 0o644
 
 
-def link_of(path: str) -> tuple[str, str]:
+FOLDERS = ("conf-available", "sites-available")
+
+
+def link_of(path: str, folders: tuple[str, ...] = FOLDERS) -> tuple[str, str]:
     """Return the link that enables an available file, below the server root, and its target."""
     folder, _, name = path.partition("/")
-    if folder not in ("conf-available", "sites-available") or not name or "/" in name:
-        raise ValueError(f"{path} is in neither conf-available nor sites-available")
+    if folder not in folders or not name or "/" in name:
+        raise ValueError(f"{path} is in none of {', '.join(folders)}")
     return f"{folder.replace('-available', '-enabled')}/{name}", f"../{path}"
 
 
@@ -199,9 +204,10 @@ def main() -> None:
     root = Path(module.params["server_root"])
     try:
         wanted_links = dict(link_of(path) for path in module.params["enabled"])
-        unwanted_links = [link_of(path)[0] for path in module.params["disabled"]]
+        folders = (*FOLDERS, "mods-available")
+        unwanted_links = [link_of(path, folders)[0] for path in module.params["disabled"]]
     except ValueError as error:
-        module.fail_json(msg=f"{error}. Only these two folders hold files that are enabled.")
+        module.fail_json(msg=f"{error}. Only these folders hold files that are enabled.")
     wanted_files = {file["path"]: file["content"] for file in module.params["files"]}
 
     files = {

@@ -175,7 +175,17 @@ class Client:
     claims: dict[str, str]
 
 
-CLAIMS = ("forwarded", "real-ip", "daphne", "script-name")
+CLAIMS = (
+    "forwarded",
+    "-ip",
+    "daphne",
+    "script-name",
+    "proxy",
+    "original",
+    "rewrite",
+    "scheme",
+    "remote-user",
+)
 
 
 def clients(site: Site, *headers: str) -> tuple[rawhttp.Response, Client, Client | None]:
@@ -231,6 +241,14 @@ def real_client(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome
         assert django == daphne == truth
 
 
+def connection_names_headers(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    response = site.page("/", 15, "Connection: X-Forwarded-For, X-Forwarded-Proto, X-Request-Id")
+    heads = response.json()["headers"]
+    told = [heads.get(f"HTTP_X_{name}") for name in ("FORWARDED_FOR", "FORWARDED_PROTO")]
+    truth = told == [own_address(site), site.scheme] and heads.get("HTTP_X_REQUEST_ID")
+    yield Outcome.of(response, "told the truth" if truth else "told nothing")
+
+
 SPOOFED = (
     "X-Forwarded-For: 198.51.100.1",
     "X-Forwarded-Host: attacker.example",
@@ -241,6 +259,16 @@ SPOOFED = (
     "Forwarded: for=198.51.100.1;proto=https;host=attacker.example",
     "Daphne-Root-Path: /attacker",
     "X_Forwarded_For: 198.51.100.1",
+    "X-Forwarded-Prefix: /attacker",
+    "X-Client-IP: 198.51.100.1",
+    "True-Client-IP: 198.51.100.1",
+    "CF-Connecting-IP: 198.51.100.1",
+    "X-Original-URL: /attacker",
+    "X-Rewrite-URL: /attacker",
+    "X-Scheme: https",
+    "Remote-User: attacker",
+    "X-Script-Name: /attacker",
+    "Proxy: http://attacker.example",
 )
 
 
@@ -259,7 +287,11 @@ def listed_proxy(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcom
     if listed.rc != 0 and not site.is_seed:
         pytest.skip("apache_trusted_proxies of this host does not list 127.0.0.1")
     source = (Path(__file__).parent / "rawhttp.py").read_text(encoding="utf-8")
-    headers = ("X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")
+    headers = (
+        "X-Forwarded-For: 203.0.113.7",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Prefix: /lab",
+    )
     program = f"""
 import json, sys, types
 rawhttp = sys.modules["rawhttp"] = types.ModuleType("rawhttp")
@@ -284,6 +316,9 @@ print(json.dumps([response.status, response.answerer, page, told]))
         (told.get("client") or ["-"])[0],
         heads.get("x-forwarded-proto", "-"),
     ]
+    if not site.is_seed:
+        assert page["headers"].get("HTTP_X_FORWARDED_PREFIX") == "/lab", page
+        assert heads.get("x-forwarded-prefix") == "/lab", heads
     believed = ["203.0.113.7", "https"] * 2
     yield Outcome(status, answerer, "believed" if seen == believed else " ".join(seen))
 
@@ -443,32 +478,62 @@ while True:
 """
 
 
-def request_smuggling(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+@contextmanager
+def backend(host: Host, site: Site, program: str) -> Iterator[None]:
+    """Put a small server in the place of a site's Daphne; the program gets the port as its argument."""
     port = site.settings["websocket_backend"].rsplit(":", 1)[1]
-    source = base64.b64encode(SMUGGLING_BACKEND.encode()).decode()
+    source = base64.b64encode(program.encode()).decode()
+    start = f"import base64; exec(base64.b64decode('{source}'))"
     with daphne_stopped(host, site):
-        start = f"import base64; exec(base64.b64decode('{source}'))"
-        host.check_output(
-            "systemd-run --unit=smuggling-backend --collect python3 -c %s %s", start, port
-        )
+        host.check_output("systemd-run --unit=test-backend --collect python3 -c %s %s", start, port)
         try:
             host.check_output(
                 "for i in $(seq 50); do ss -Hltn | grep -q :%s && exit; sleep 0.1; done; exit 1",
                 port,
             )
-            with site.connect(8) as connection:
-                second = rawhttp.get("/secret", site.host)
-                connection.send(site.handshake(site.under("deny")))
-                first = connection.response()
-                try:
-                    connection.send(second)
-                    answer = connection.response()
-                    seen = "reached" if answer.body == b"secret" else "never reached"
-                except (rawhttp.ClosedError, rawhttp.TimedOutError, OSError):
-                    seen = "never reached"
+            yield
         finally:
-            host.run("systemctl stop smuggling-backend.service")
+            host.run("systemctl stop test-backend.service")
+
+
+def request_smuggling(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    with backend(host, site, SMUGGLING_BACKEND), site.connect(8) as connection:
+        second = rawhttp.get("/secret", site.host)
+        connection.send(site.handshake(site.under("deny")))
+        first = connection.response()
+        try:
+            connection.send(second)
+            answer = connection.response()
+            seen = "reached" if answer.body == b"secret" else "never reached"
+        except (rawhttp.ClosedError, rawhttp.TimedOutError, OSError):
+            seen = "never reached"
     yield Outcome(first.status, first.answerer, seen)
+
+
+SILENT_BACKEND = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+"""
+
+
+def daphne_hangs_up(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    logs = f"/var/log/apache2/{site.name}"
+    before = int(host.check_output("wc -c < %s/error.log", logs))
+    with backend(host, site, SILENT_BACKEND):
+        try:
+            response = site.ask(site.handshake(site.under("echo")), 8)
+        except (rawhttp.ClosedError, rawhttp.TimedOutError):
+            yield Outcome(None, "nobody")
+            return
+    errors = host.check_output("tail -c +%s %s/error.log", str(before + 1), logs)
+    logged = json.loads(host.check_output("tail -n 1 %s/access.json", logs))
+    once = b"Additionally" not in response.body and "AH00124" not in errors
+    once = once and response.body.count(b"<h1>") == 1 and str(logged["status"]) == "502"
+    yield Outcome.of(response, "once" if once else f"{logged} {errors}")
 
 
 EVENTS: dict[str, Callable[[dict[str, Any], Site, Host], Iterator[Outcome]]] = {
@@ -482,6 +547,8 @@ EVENTS: dict[str, Callable[[dict[str, Any], Site, Host], Iterator[Outcome]]] = {
         daphne_down,
         frame_with_handshake,
         request_smuggling,
+        daphne_hangs_up,
+        connection_names_headers,
         ports_closed,
         large_message,
     )

@@ -33,7 +33,7 @@ def test_links_are_those_of_a2ensite(path: str, link: str, target: str) -> None:
     "path", ["ports.conf", "mods-available/x.conf", "/etc/passwd", "sites-available/../x"]
 )
 def test_other_folders_hold_nothing_to_enable(path: str) -> None:
-    with pytest.raises(ValueError, match="neither"):
+    with pytest.raises(ValueError, match="is in none of"):
         apache_files.link_of(path)
 
 
