@@ -142,14 +142,9 @@ SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS
 SECURE_SSL_REDIRECT = TLS
 SECURE_HSTS_SECONDS = _number("DJANGO_HSTS_SECONDS", 3600) if TLS else 0
-# TLS off: Strict-Transport-Security, the redirect and both cookies' Secure flag cannot be had.
 # TLS on: whether the parent domain's other hosts and the browsers' preload list are included is
 # for whoever owns that domain to say, not for one site on it.
-SILENCED_SYSTEM_CHECKS = (
-    ["security.W005", "security.W021"]
-    if TLS
-    else ["security.W004", "security.W008", "security.W012", "security.W016"]
-)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"] if TLS else []
 
 # Read by the notifications app. No servers: rows are written and listed, nothing is pushed.
 NOTIFICATIONS_KAFKA_SERVERS = _text("KAFKA_BOOTSTRAP_SERVERS")

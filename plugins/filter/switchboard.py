@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import idna
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -57,6 +58,66 @@ def _name_site(value: Any, name: str) -> Any:
     if isinstance(value, list):
         return [_name_site(item, name) for item in value]
     return value
+
+
+# Settings that are names of hosts.
+HOST_KEYS = ("server_name", "server_aliases", "names", "health_host")
+# Variables that were there once: what became of each.
+REMOVED = {
+    "apache_http2_websockets": "it was removed. Delete it; browsers open WebSockets over HTTP/1.1 all the same.",
+}
+SECRET_WORD = re.compile(r"secret|password|passwd|token|key", re.I)
+
+
+def host_names(value: Any) -> Any:
+    """Return host names in ASCII (RFC 5891): ``xn--mnchen-3ya.example`` for ``münchen.example``; one, or a list.
+
+    What is no such name is returned as it is, for the rules of the roles to refuse.
+    """
+    if isinstance(value, (list, tuple)):
+        return [host_names(item) for item in value]
+    if not isinstance(value, str) or value.isascii():
+        return value
+    star, _, name = value.rpartition("*.")
+    try:
+        return f"{'*.' if value.startswith('*.') else star}{idna.encode(name, uts46=True).decode('ascii')}"
+    except idna.IDNAError:
+        return value
+
+
+def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Return a rule that is broken for each name that begins as a role's variables do and is none of them.
+
+    Args:
+        names: names of variables of a host.
+        own: regular expressions; a name that one of them matches as a whole is the user's own.
+
+    Returns:
+        Mappings of variable, why, mend, and hidden ("yes" where the value is not to be shown).
+    """
+    roles = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
+    options = {name: option for role in roles for name, option in _role_options(role).items()}
+    rules = []
+    for name in sorted(names):
+        role = next((role for role in roles if name.startswith(f"{role}_")), "")
+        if not role or name in options or any(re.fullmatch(pattern, name) for pattern in own):
+            continue
+        if name in REMOVED:
+            why, _, mend = REMOVED[name].partition(" Delete")
+            rules.append({"variable": name, "why": why, "mend": f"Delete{mend}", "hidden": ""})
+            continue
+        close = difflib.get_close_matches(name, list(options), n=1)
+        mend = f"Did you mean {close[0]}?" if close else "docs/reference.md has all of them."
+        secret = SECRET_WORD.search(name) or any(options[meant].get("no_log") for meant in close)
+        rules.append(
+            {
+                "variable": name,
+                "why": f"the role {role} has no such variable.",
+                "mend": f"{mend} If it is your own, name it in switchboard_own_variables.",
+                "hidden": "yes" if secret else "",
+            }
+        )
+    return rules
 
 
 def _typed(role: str, key: str, value: Any, site: str) -> Any:
@@ -120,6 +181,8 @@ def site_settings(
         for key, value in site.items():
             if key == "name":
                 continue
+            if key not in defaults and f"{role}_{key}" in REMOVED:
+                raise AnsibleFilterError(f"{where}.{key} is {value!r}: {REMOVED[f'{role}_{key}']}")
             if key not in defaults:
                 close = difflib.get_close_matches(key, list(defaults), n=1)
                 mend = (
@@ -138,8 +201,19 @@ def site_settings(
         for key, value in whole.items():
             if f"{role}_{key}" in options:
                 whole[key] = _typed(role, key, value, name)
+            if key in HOST_KEYS:
+                whole[key] = host_names(whole[key])
         merged.append({key: value for key, value in whole.items() if key not in without})
     return merged
+
+
+def site_settings_fault(sites: Any, role: str, defaults: Mapping[str, Any]) -> str:
+    """Return why `site_settings` would refuse the sites, in one sentence, or an empty text."""
+    try:
+        site_settings(sites, role, defaults)
+    except AnsibleFilterError as error:
+        return str(error)
+    return ""
 
 
 def _fits(character: str) -> bool:
@@ -244,5 +318,8 @@ class FilterModule:
             "site_settings": site_settings,
             "environment_file": environment_file,
             "environment_rules": environment_rules,
+            "host_names": host_names,
+            "site_settings_fault": site_settings_fault,
+            "variable_rules": variable_rules,
             "port_clashes": port_clashes,
         }

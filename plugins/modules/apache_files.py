@@ -47,8 +47,8 @@ options:
     default: []
   disabled:
     description: >-
-      Files of C(conf-available), C(sites-available) and C(mods-available) that shall not be enabled. Without its C(.conf) a
-      module is on all the same.
+      Files of C(conf-available), C(sites-available) and C(mods-available) that shall not be enabled.
+      Without its C(.conf) a module is on all the same.
     type: list
     elements: str
     default: []

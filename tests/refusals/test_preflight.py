@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import subprocess
 import tarfile
 import threading
@@ -60,6 +61,11 @@ PRETENCES = {
         "true",
         "mount -t tmpfs -o size=16m tmpfs /srv; mount -t tmpfs -o size=16m tmpfs /var/lib",
     ),
+    "stranger": (
+        "mkdir -p $stage/records && "
+        "printf 'version=0\\nbroker.id=1\\ncluster.id=AnotherCluster\\n' >$stage/records/meta.properties",
+        "mount --bind $stage/records /var/lib/kafka/data",
+    ),
 }
 
 
@@ -98,6 +104,27 @@ CASES = [
         "key-of-a-site",
         of_site("daphne", "probe", instance=2),
         ("].instance is 2: daphne has no such setting. Did you mean instances?",),
+    ),
+    # a variable that no role has
+    Case(
+        "mistyped",
+        {"daphne_prot": 9100},
+        ("daphne_prot is 9100: the role daphne has no such variable. Did you mean daphne_port?",),
+    ),
+    Case(
+        "mistyped-secret",
+        {"django_secrt_key": "hush"},
+        ("django_secrt_key is hidden: ", "Did you mean django_secret_key?"),
+    ),
+    Case(
+        "removed",
+        {"apache_http2_websockets": True},
+        ("apache_http2_websockets is True: it was removed. Delete it",),
+    ),
+    Case(
+        "removed-from-a-site",
+        of_site("apache", "probe", http2_websockets=True),
+        ("].http2_websockets is True: it was removed. Delete it",),
     ),
     # a missing required variable
     Case(
@@ -295,6 +322,15 @@ CASES = [
         ),
     ),
     Case(
+        "kafka-cluster",
+        {**pretend("stranger"), "groups": ["switchboard", "kafka"]},
+        (
+            "kafka_data_dir is /var/lib/kafka/data: its records are those of the cluster AnotherCluster, and "
+            "ZooKeeper at 127.0.0.1:2181 knows the cluster ",
+            "If ZooKeeper lost its data folder, restore that",
+        ),
+    ),
+    Case(
         "zookeeper-id",
         {"zookeeper_id": 7},
         ("zookeeper_id is 7: ", "was written by the server with the id 1. Set zookeeper_id to 1"),
@@ -381,6 +417,13 @@ CASES = [
 # What must pass, so that a refusal above is one of its variable and of nothing else.
 GOOD = [
     Case("as-it-is", {}, ()),
+    Case(
+        "variable-of-a-user",
+        {"kafka_of_mine": 1, "switchboard_own_variables": ["kafka_of_.*"]},
+        (),
+    ),
+    Case("name-in-another-script", of_site("apache", "plain", server_name="münchen.example"), ()),
+    Case("name-in-ascii", of_site("apache", "plain", server_name="xn--mnchen-3ya.example"), ()),
     Case(
         "kafka-archive",
         {
@@ -520,6 +563,8 @@ def test_it_is_refused_before_anything_is_touched(
 ) -> None:
     answer = told.answers[case.name]
     assert answer.failed, answer.tasks
+    # the sentence, without Ansible's own about where it came from
+    assert not re.search("Finalization of task|Error while|failed: ", answer.text), answer.text
     for text in case.says:
         assert filled(text, served) in answer.text
     assert answer.changed == 0

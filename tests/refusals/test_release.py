@@ -97,7 +97,7 @@ CASES = [
         "project-that-the-deployment-check-refuses",
         (
             "django_check_fail_level is WARNING: `manage.py check --deploy` found what that level refuses. "
-            "Mend what it names, or silence it in the project's settings.",
+            "Fix what it names, or silence it in the project's settings.",
             "security.W018",
         ),
         change=append(SETTINGS, "\nDEBUG = True\n"),

@@ -241,6 +241,27 @@ def test_what_can_hide_a_failure_carries_its_reason(path: Path) -> None:
     assert bare == []
 
 
+def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield each task of a file, those of blocks too."""
+    several = [load(path)]
+    while several:
+        for task in several.pop() or []:
+            yield task
+            several += [task[key] for key in ("block", "rescue", "always") if key in task]
+
+
+@pytest.mark.parametrize("path", files_of("roles", suffixes=(".yml",)), ids=name)
+def test_a_unit_that_does_not_come_up_fails_its_task(path: Path) -> None:
+    """Ansible takes a unit that dies every few seconds for a started one, and `failed_when` overrides `until`."""
+    if path.parent.name != "tasks":
+        return
+    for task in tasks_of(path):
+        unit = task.get("ansible.builtin.systemd_service", {})
+        service = unit.get("state") == "started" and not str(unit["name"]).endswith(".timer")
+        if "until" in task or (service and "apache2.service" not in unit["name"]):
+            assert "ActiveState" in str(task.get("failed_when")), task["name"]
+
+
 def test_no_private_key_and_no_conflict_mark() -> None:
     marks = (
         "-----BEGIN " + "RSA PRIVATE KEY",

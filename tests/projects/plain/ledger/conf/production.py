@@ -31,5 +31,3 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 CSRF_COOKIE_SECURE = True
-# Served over plain HTTP on the test hosts.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
