@@ -11,6 +11,7 @@ CALLABLE = re.compile(r"[A-Za-z_]\w*")
 # what a systemd unit takes as it stands: no %, no $, no quote
 PATH = re.compile(r"/[A-Za-z0-9._~/?=&+,:@-]*")
 WORD = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+SIZE = re.compile(r"infinity|[1-9][0-9]*[KMGT]?|")
 FOLDER = re.compile(r"/[A-Za-z0-9._~/@+-]*")
 
 
@@ -37,6 +38,31 @@ def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for site in sites
     ]
+
+
+def daphne_memory_share(
+    sites: Sequence[Mapping[str, Any]], instances: int, total_mib: int, percent: int
+) -> str:
+    """Return an instance's share of a part of the host's memory, as systemd's MemoryMax, at least 256M.
+
+    Args:
+        sites: the sites' entries as the inventory has them.
+        instances: how many a site has that does not say.
+        total_mib: the host's memory in MiB.
+        percent: the part of it for all instances.
+    """
+    count = sum(
+        int(site.get("instances", instances)) for site in sites if isinstance(site, Mapping)
+    )
+    return f"{max(256, int(total_mib) * int(percent) // 100 // max(1, count))}M"
+
+
+def daphne_bytes(size: str) -> int:
+    """Return the bytes of a size in systemd's notation (``512M``); 0 for infinity."""
+    if size in ("", "infinity"):
+        return 0
+    unit = " KMGT".find(size[-1])
+    return int(size[:-1]) << 10 * unit if unit > 0 else int(size)
 
 
 def daphne_rules(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -99,6 +125,18 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     ):
         if site[key] < 1:
             yield key, why, mend
+    if site["unsent_max"] < 65536:
+        yield (
+            "unsent_max",
+            "a message that is just being sent would drop its socket.",
+            "Use at least 65536 bytes; 1048576 is the default.",
+        )
+    if not SIZE.fullmatch(site["memory_max"]) or 0 < daphne_bytes(site["memory_max"]) < 64 << 20:
+        yield (
+            "memory_max",
+            "it is no size of at least 64M.",
+            "Write one such as 512M, or infinity, or leave it empty.",
+        )
     if site["limit_nofile"] < 64:
         yield (
             "limit_nofile",
@@ -116,4 +154,6 @@ class FilterModule:
             "daphne_units": daphne_units,
             "daphne_ports": daphne_ports,
             "daphne_rules": daphne_rules,
+            "daphne_memory_share": daphne_memory_share,
+            "daphne_bytes": daphne_bytes,
         }

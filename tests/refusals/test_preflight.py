@@ -564,7 +564,7 @@ def test_it_is_refused_before_anything_is_touched(
     answer = told.answers[case.name]
     assert answer.failed, answer.tasks
     # the sentence, without Ansible's own about where it came from
-    assert not re.search("Finalization of task|Error while|failed: ", answer.text), answer.text
+    assert not re.search("Finalization of task|Error while", answer.text), answer.text
     for text in case.says:
         assert filled(text, served) in answer.text
     assert answer.changed == 0

@@ -183,12 +183,27 @@ def test_django_refuses(settings: dict[str, Any], begin: str, mend: str) -> None
         ("ping_timeout", -1),
         ("connect_timeout", 0),
         ("limit_nofile", 12),
+        ("unsent_max", 1000),
+        ("memory_max", "much"),
+        ("memory_max", "10M"),
     ],
 )
 def test_daphne_refuses(key: str, value: Any) -> None:
     (text,) = told(daphne.daphne_rules([site("daphne", **{key: value})]))
     assert text.startswith(f"daphne_{key} is {value}: ")
     assert text.endswith("(site lab)")
+
+
+def test_the_instances_share_a_part_of_the_memory() -> None:
+    sites = [{"name": "lab", "instances": 3}, {"name": "shop"}]
+    assert daphne.daphne_memory_share(sites, 2, 16000, 25) == "800M"
+    assert daphne.daphne_memory_share(sites, 2, 2000, 25) == "256M"
+    assert [daphne.daphne_bytes(size) for size in ("2K", "512M", "7", "infinity")] == [
+        2048,
+        1 << 29,
+        7,
+        0,
+    ]
 
 
 def test_the_rules_of_every_site_are_told() -> None:

@@ -1,0 +1,138 @@
+#!/usr/bin/python3
+"""Daphne, with what it lacks: a bound of what a socket has not read yet, a bound of memory, and a last word.
+
+    daphne_serve.py --unsent-max BYTES --memory-max BYTES <arguments of daphne>
+
+- A client that does not read leaves its messages in this process. Beyond --unsent-max bytes its socket is dropped.
+- Beyond --memory-max bytes of resident memory (0: no bound) the process ends, in order, and systemd starts it anew.
+- When it is stopped, each WebSocket gets the close code 1012 ("service restart"; RFC 6455, 7.4.2), so that a browser
+  knows that it may come back at once.
+
+It runs in the site's virtual environment, with `python -P`: this folder is none to import the project's modules from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# First of all: it installs Twisted's asyncio reactor.
+from daphne.server import Server  # isort: skip
+from daphne.cli import CommandLineInterface
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet import defer, reactor
+
+RESTART = 1012
+PATIENCE = 2.0  # seconds that sockets get to take the close frame
+SECOND = 1.0  # between two looks at the memory
+logger = logging.getLogger("switchboard.daphne")
+
+
+def unsent(transport: Any) -> int:
+    """Return how many bytes of a Twisted transport still wait for the other side to read (abstract.FileDescriptor)."""
+    return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+
+def resident() -> int:
+    """Return this process's resident memory in bytes (proc_pid_statm(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class BoundedProtocol(WebSocketProtocol):
+    """A WebSocket that is dropped when its client does not read."""
+
+    unsent_max = 0
+    dropped = False
+
+    def sendData(self, data: bytes, *more: Any, **named: Any) -> None:  # noqa: N802 - autobahn's name
+        """Send bytes; all frames come this way, answers to pings too."""
+        if self.dropped:
+            return
+        super().sendData(data, *more, **named)
+        waiting = unsent(self.transport)
+        if waiting > self.unsent_max:
+            self.dropped = self.muted = True
+            logger.warning(
+                "Dropped a socket at %s: its client leaves %s bytes unread.",
+                getattr(self, "path", b"?").decode("ascii", "replace"),
+                waiting,
+            )
+            self.transport.abortConnection()
+
+
+class SwitchboardServer(Server):
+    """Daphne's server, which takes leave and watches its memory."""
+
+    memory_max = 0
+
+    def run(self) -> None:
+        """Serve until a signal comes."""
+        if self.memory_max:
+            reactor.callLater(SECOND, self.watch_memory)
+        super().run()
+
+    def watch_memory(self) -> None:
+        """End the process when it is too large."""
+        now = resident()
+        if now > self.memory_max:
+            logger.error("%s bytes of memory are more than %s: ending.", now, self.memory_max)
+            self.stop()
+        else:
+            reactor.callLater(SECOND, self.watch_memory)
+
+    def kill_all_applications(self) -> Any:
+        """Tell each socket that it may come back, and end the applications when all know it or PATIENCE is over."""
+        for listener in self.listeners:
+            # systemd holds the socket: who comes now waits for the next process
+            listener.addCallback(lambda port: port.stopListening())
+        for protocol in list(self.connections):
+            if getattr(protocol, "state", None) == WebSocketProtocol.STATE_OPEN:
+                protocol.sendCloseFrame(code=RESTART, reasonUtf8=b"restart", isReply=False)
+        done: Any = defer.Deferred()
+        self.await_leave(done, time.monotonic() + PATIENCE)
+        return done
+
+    def await_leave(self, done: Any, end: float) -> None:
+        """Look every 50 ms whether all sockets are gone."""
+        open_ones = [
+            protocol
+            for protocol, details in self.connections.items()
+            if isinstance(protocol, WebSocketProtocol) and not details.get("disconnected")
+        ]
+        if open_ones and time.monotonic() < end:
+            reactor.callLater(0.05, self.await_leave, done, end)
+            return
+        # Daphne's own, which expects an application of each connection
+        self.connections = {
+            protocol: details
+            for protocol, details in self.connections.items()
+            if "application_instance" in details
+        }
+        super().kill_all_applications().chainDeferred(done)
+
+
+class Program(CommandLineInterface):
+    """Daphne's command with another server."""
+
+    server_class = SwitchboardServer
+
+
+def main() -> None:
+    """Read our own arguments, and hand Daphne the rest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--unsent-max", type=int, required=True)
+    parser.add_argument("--memory-max", type=int, required=True)
+    own, rest = parser.parse_known_args()
+    BoundedProtocol.unsent_max = own.unsent_max
+    SwitchboardServer.memory_max = own.memory_max
+    WebSocketFactory.protocol = BoundedProtocol
+    Program().run(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

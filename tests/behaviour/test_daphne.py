@@ -1,0 +1,137 @@
+"""Daphne's instances: a client that does not read, a process that grows, and the last word of one that ends."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.behaviour import rawhttp
+from tests.behaviour.conftest import journal
+from tests.behaviour.sites import Site, web_sites
+
+MIB = 1 << 20
+MESSAGE = b"x" * 70_000
+# What a client sends without reading: far above the bound, the buffers of two kernels, and Apache's.
+MOST = 96 * MIB
+
+pytestmark = [pytest.mark.probe, pytest.mark.disruptive]
+
+
+@pytest.fixture(scope="module")
+def site(deployed: dict[str, Any], address: str) -> Site:
+    for found in web_sites(deployed, address):
+        if found.is_probe and not found.tls and not found.is_seed:
+            return found
+    pytest.skip("this host has no probe project")
+
+
+@pytest.fixture
+def unit(site: Site) -> str:
+    return f"daphne-{site.name}@1.service"
+
+
+def pid(host: Host, unit: str) -> int:
+    return int(host.check_output("systemctl show --property=MainPID --value %s", unit))
+
+
+def resident(host: Host, unit: str) -> int:
+    """Return the resident memory of a unit's main process in bytes."""
+    return 1024 * int(host.check_output("ps -o rss= -p %s", str(pid(host, unit))))
+
+
+def flood(connection: rawhttp.Connection, opcode: int, payload: bytes) -> int:
+    """Send frames and read nothing, until nobody takes them or MOST bytes are sent; return how many those are."""
+    frame, sent = rawhttp.frame(payload, opcode), 0
+    connection.socket.settimeout(2)
+    with suppress(OSError):
+        while sent < MOST:
+            connection.send(frame)
+            sent += len(frame)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload"),
+    [(rawhttp.TEXT, MESSAGE), (rawhttp.PING, b"p" * 125)],
+    ids=["messages", "pings"],
+)
+def test_a_client_that_does_not_read_is_dropped(
+    host: Host, site: Site, unit: str, opcode: int, payload: bytes
+) -> None:
+    before, process = resident(host, unit), pid(host, unit)
+    neighbour, _ = site.open(site.under("echo"))
+    with neighbour:
+        for _ in range(2):
+            connection, response = site.open(site.under("echo"))
+            assert response.status == 101
+            with connection:
+                sent = flood(connection, opcode, payload)
+                assert sent < MOST, f"{sent} bytes were taken from a client that reads nothing"
+            neighbour.send_frame(b"still here?")
+            assert neighbour.message() == b"still here?"
+    assert pid(host, unit) == process, journal(host, unit)
+    assert "Dropped a socket at /live/echo" in journal(host, unit)
+    grown = (resident(host, unit) - before) // MIB
+    assert grown < 32, f"it grew by {grown} MiB"
+
+
+@pytest.fixture
+def small(host: Host, unit: str) -> Iterator[None]:
+    """Take the bound of unread bytes away and let the instance grow by 24 MiB alone."""
+    folder = f"/run/systemd/system/{unit}.d"
+    limit = resident(host, unit) + 24 * MIB
+    command = host.check_output(
+        "systemctl show --property=ExecStart --value %s | sed -E 's/.*argv\\[\\]=([^;]*) ;.*/\\1/'",
+        unit,
+    )
+    assert "--memory-max" in command
+    words = command.split()
+    words[words.index("--unsent-max") + 1] = str(1 << 40)
+    words[words.index("--memory-max") + 1] = str(limit)
+    text = "[Service]\nExecStart=\nExecStart=" + " ".join(words)
+    host.check_output(
+        "mkdir -p %s && echo %s >%s/small.conf && systemctl daemon-reload && systemctl restart %s",
+        folder,
+        text,
+        folder,
+        unit,
+    )
+    yield
+    host.check_output("rm -r %s && systemctl daemon-reload && systemctl restart %s", folder, unit)
+
+
+@pytest.mark.usefixtures("small")
+def test_an_instance_that_grows_too_large_starts_anew(host: Host, site: Site, unit: str) -> None:
+    process = pid(host, unit)
+    connection, _ = site.open(site.under("echo"))
+    with connection:
+        flood(connection, rawhttp.TEXT, MESSAGE)
+    end = time.monotonic() + 60
+    while pid(host, unit) in (0, process):
+        assert time.monotonic() < end, journal(host, unit)
+        time.sleep(0.5)  # between two looks
+    assert "bytes of memory are more than" in journal(host, unit)
+    # systemd holds the socket: a handshake waits for the new process
+    connection, response = site.open(site.under("echo"), timeout=60)
+    with connection:
+        assert response.status == 101, journal(host, unit)
+        connection.send_frame(b"again")
+        assert connection.message() == b"again"
+
+
+def test_a_socket_is_told_that_it_may_come_back(host: Host, site: Site, unit: str) -> None:
+    silent, _ = site.open(site.under("echo"))
+    connection, _ = site.open(site.under("echo"))
+    with silent, connection:
+        connection.send_frame(b"hello")
+        assert connection.message() == b"hello"
+        host.check_output("systemctl restart %s", unit)
+        opcode, payload = connection.frame()
+        assert opcode == rawhttp.CLOSE
+        assert struct.unpack("!H", payload[:2])[0] == 1012
