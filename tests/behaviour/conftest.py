@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,58 @@ from testinfra.host import Host
 from tests.behaviour.sites import Site
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Prediction:
+    """A run of the whole that changes nothing (--check), beside the tests."""
+
+    def __init__(self, inventory: str) -> None:
+        command = ["ansible-playbook", "-i", inventory, "site.yml", "--check", "--diff"]
+        plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        # a file, since nobody reads a pipe meanwhile
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the run
+        self.run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **plain},
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def result(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and the output."""
+        code = self.run.wait()
+        self.output.seek(0)
+        return code, self.output.read()
+
+
+RUN = pytest.StashKey[Prediction]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the prediction where a test will look at it."""
+    wanted = any("prediction" in getattr(item, "fixturenames", ()) for item in session.items)
+    if (
+        wanted
+        and not session.config.option.collectonly
+        and "MOLECULE_SCENARIO_NAME" not in os.environ
+    ):
+        inventory = session.config.option.ansible_inventory or str(ROOT / "inventory" / "demo")
+        session.config.stash[RUN] = Prediction(inventory)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End a run that nobody waited for."""
+    prediction = session.config.stash.get(RUN, None)
+    if prediction and prediction.run.poll() is None:
+        prediction.run.terminate()
+
+
+@pytest.fixture(scope="session")
+def prediction(request: pytest.FixtureRequest) -> Prediction:
+    """Return the prediction that runs beside the tests."""
+    return request.config.stash[RUN]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,124 @@
+"""What nobody asked for, and what has stopped without a sign: the server is the bundle's and nothing beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.behaviour.conftest import journal
+from tests.behaviour.test_services import daphne_units, expected_units
+
+OURS = "/etc/systemd/system"
+DROPINS = {
+    "apache2.service": f"{OURS}/apache2.service.d/switchboard.conf",
+    "certbot.service": f"{OURS}/certbot.service.d/switchboard.conf",
+}
+# What Debian's apache2 enables and the role leaves alone, and what it writes.
+CONFIGURATIONS = {
+    "charset.conf",
+    "localized-error-pages.conf",
+    "security.conf",
+    "switchboard.conf",
+    "switchboard-limits.conf",
+}
+
+
+def commands(deployed: dict[str, Any]) -> list[str]:
+    """Return the units of the sites' commands: services, and timers in the place of what they start."""
+    return [
+        f"django-{site['name']}.{name}.{kind}"
+        for site in deployed["django"].get("sites", [])
+        for key, kind in (("services", "service"), ("timers", "timer"))
+        for name in site[key]
+    ]
+
+
+def units(deployed: dict[str, Any]) -> list[str]:
+    sockets = {unit.split("@")[0] + ".socket" for unit in daphne_units(deployed)}
+    return [*expected_units(deployed), *sorted(sockets), *commands(deployed)]
+
+
+def shown(host: Host, unit: str, *names: str) -> dict[str, str]:
+    """Return properties of a unit."""
+    told = host.check_output("systemctl show --property=%s %s", ",".join(names), unit)
+    return dict(line.partition("=")[::2] for line in told.splitlines())
+
+
+def test_the_sites_commands_run(host: Host, deployed: dict[str, Any]) -> None:
+    for unit in commands(deployed):
+        state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit)
+        assert state.stdout.split() == ["active", "enabled"], f"{unit}\n{journal(host, unit)}"
+
+
+def test_units_are_those_that_are_written(host: Host, deployed: dict[str, Any]) -> None:
+    for unit in units(deployed):
+        told = shown(host, unit, "NeedDaemonReload", "DropInPaths", "FragmentPath", "UnitFileState")
+        assert told["NeedDaemonReload"] == "no", (
+            f"{unit} runs with another configuration than its file"
+        )
+        assert told["DropInPaths"] == DROPINS.get(unit, ""), f"{unit}: {told['DropInPaths']}"
+        if unit != "apache2.service":
+            assert told["FragmentPath"].startswith(f"{OURS}/"), f"{unit}: {told['FragmentPath']}"
+
+
+def test_no_unit_of_ours_leads_nowhere(host: Host) -> None:
+    assert host.check_output("find %s -xtype l ! -lname /dev/null", OURS) == ""
+
+
+def test_apache_has_no_foreign_configuration(host: Host, deployed: dict[str, Any]) -> None:
+    if not deployed["apache"]:
+        pytest.skip("no Apache on this host")
+    sites = {f"{site['name']}.conf" for site in deployed["apache"]["sites"]}
+    found = set(host.check_output("ls /etc/apache2/sites-enabled").split())
+    assert found - sites - {"000-catch-all.conf", "000-status.conf"} == set()
+    assert set(host.check_output("ls /etc/apache2/conf-enabled").split()) - CONFIGURATIONS == set()
+
+
+def test_the_sites_users_have_no_more_rights_than_others(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    for site in deployed["django"].get("sites", []):
+        name = site["name"]
+        assert host.check_output("id -nG %s", name) == name, f"{name} is in other groups"
+        account = host.user(name)
+        assert account.shell in ("/usr/sbin/nologin", "/bin/false"), account.shell
+        home = f"/srv/{name}"
+        special = host.check_output("find %s -perm /6000 -not -path '*/data/*' -print -quit", home)
+        assert special == "", f"set-uid or set-gid: {special}"
+        if host.exists("sudo"):
+            told = host.run("sudo -n -l -U %s", name).stdout
+            assert "not allowed to run sudo" in told, told
+
+
+def test_code_configuration_and_programs_are_not_the_sites(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    for site in deployed["django"].get("sites", []):
+        name = site["name"]
+        places = f"/srv/{name}/releases /srv/{name}/venvs /etc/switchboard /etc/apache2 /usr/local/lib/switchboard {OURS}"
+        found = host.check_output(
+            f"find {places} ! -type l \\( -user {name} -o -perm -o=w -o -group {name} -perm -g=w \\) -print -quit"
+        )
+        assert found == "", f"{name} may write {found}"
+
+
+def test_the_deployed_settings_are_not_those_of_debugging(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """And no migration is missing. Asked as the site's user, with the site's environment, as its commands are."""
+    for site in deployed["django"].get("sites", []):
+        name = site["name"]
+        folder = f"/srv/{name}/current"
+        run = (
+            "systemd-run --quiet --pipe --wait --collect --uid={0} --gid={0} --working-directory={1}/app/{2} "
+            "--setenv=PYTHONDONTWRITEBYTECODE=1 --property='EnvironmentFile=-/etc/switchboard/{0}/*.env' {1}/venv/bin/python "
+        ).format(name, folder, site["project_dir"])
+        debug = (
+            "import django; django.setup(); from django.conf import settings; print(settings.DEBUG)"
+        )
+        assert host.check_output(run + "-c %s", debug) == "False", f"{name} has DEBUG on"
+        if site["migrate"]:
+            plan = host.run(run + "manage.py migrate --check")
+            assert plan.rc == 0, f"{name} lacks migrations:\n{plan.stdout}{plan.stderr}"
