@@ -40,20 +40,15 @@ def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def daphne_memory_share(
-    sites: Sequence[Mapping[str, Any]], instances: int, total_mib: int, percent: int
-) -> str:
+def daphne_memory_share(sites: Sequence[Mapping[str, Any]], total_mib: int, percent: int) -> str:
     """Return an instance's share of a part of the host's memory, as systemd's MemoryMax, at least 256M.
 
     Args:
-        sites: the sites' entries as the inventory has them.
-        instances: how many a site has that does not say.
+        sites: the sites with WebSockets.
         total_mib: the host's memory in MiB.
         percent: the part of it for all instances.
     """
-    count = sum(
-        int(site.get("instances", instances)) for site in sites if isinstance(site, Mapping)
-    )
+    count = sum(site["instances"] for site in sites)
     return f"{max(256, int(total_mib) * int(percent) // 100 // max(1, count))}M"
 
 
@@ -65,12 +60,21 @@ def daphne_bytes(size: str) -> int:
     return int(size[:-1]) << 10 * unit if unit > 0 else int(size)
 
 
-def daphne_rules(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def daphne_rules(
+    sites: Sequence[Mapping[str, Any]], memory_percent: int = 25
+) -> list[dict[str, Any]]:
     """Return what can't work, as rules that do not hold; empty when all is well.
 
-    ``sites`` are the settled sites with WebSockets. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    ``sites`` are the completed sites with WebSockets, ``memory_percent`` is the part of the host's memory that all
+    instances may take. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
     """
-    return [
+    host = {
+        "variable": "daphne_memory_percent",
+        "value": memory_percent,
+        "why": "it is no part of the memory that leaves some to the other services.",
+        "mend": "Use 1 to 90; 25 is the default.",
+    }
+    return [host] * (not 1 <= memory_percent <= 90) + [
         {
             "variable": f"daphne_{key}",
             "value": "empty" if site[key] in ("", None) else site[key],

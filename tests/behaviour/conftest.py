@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -32,13 +34,26 @@ class Prediction:
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+
+    def stop(self) -> None:
+        """End the run with all that it started, where nobody waited for its end."""
+        if self.run.poll() is None:
+            os.killpg(self.run.pid, signal.SIGTERM)
+            self.run.wait()
 
     def result(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and the output."""
         code = self.run.wait()
         self.output.seek(0)
         return code, self.output.read()
+
+
+def recap(output: str, host: str) -> dict[str, int]:
+    """Return what the last lines of a run count for a host (ok, changed, failed …); empty without such a line."""
+    line = re.search(rf"^{re.escape(host)} +: (.*)$", output, re.M)
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])} if line else {}
 
 
 RUN = pytest.StashKey[Prediction]()
@@ -59,8 +74,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End a run that nobody waited for."""
     prediction = session.config.stash.get(RUN, None)
-    if prediction and prediction.run.poll() is None:
-        prediction.run.terminate()
+    if prediction:
+        prediction.stop()
 
 
 @pytest.fixture(scope="session")

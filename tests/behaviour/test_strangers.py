@@ -11,6 +11,7 @@ from tests.behaviour.conftest import journal
 from tests.behaviour.test_services import daphne_units, expected_units
 
 OURS = "/etc/systemd/system"
+LIBRARY = "/usr/local/lib/switchboard"
 DROPINS = {
     "apache2.service": f"{OURS}/apache2.service.d/switchboard.conf",
     "certbot.service": f"{OURS}/certbot.service.d/switchboard.conf",
@@ -63,6 +64,25 @@ def test_units_are_those_that_are_written(host: Host, deployed: dict[str, Any]) 
             assert told["FragmentPath"].startswith(f"{OURS}/"), f"{unit}: {told['FragmentPath']}"
 
 
+def test_daphne_is_for_root_and_apache_alone(host: Host, deployed: dict[str, Any]) -> None:
+    """Whoever connects to its port may claim any address, so no other user of the host may."""
+    allowed = deployed["daphne"].get("port_users", [])
+    if not allowed:
+        pytest.skip("the ports are for every user of this host")
+    ask = "python3 -c 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' {} {}"
+    users = {site["name"] for site in deployed["django"].get("sites", [])}
+    for site in deployed["daphne"].get("sites", []):
+        if site["asgi_module"]:
+            connect = ask.format(site["address"], site["port"])
+            for user in allowed:
+                assert host.run(f"runuser -u {user} -- " + connect).rc == 0, user
+            for user in sorted((users | {"nobody"}) - set(allowed)):
+                told = host.run(f"runuser -u {user} -- " + connect)
+                assert "ConnectionRefusedError" in told.stderr, (
+                    f"{user} reaches {site['name']}: {told}"
+                )
+
+
 def test_no_unit_of_ours_leads_nowhere(host: Host) -> None:
     assert host.check_output("find %s -xtype l ! -lname /dev/null", OURS) == ""
 
@@ -97,7 +117,9 @@ def test_code_configuration_and_programs_are_not_the_sites(
 ) -> None:
     for site in deployed["django"].get("sites", []):
         name = site["name"]
-        places = f"/srv/{name}/releases /srv/{name}/venvs /etc/switchboard /etc/apache2 /usr/local/lib/switchboard {OURS}"
+        places = (
+            f"/srv/{name}/releases /srv/{name}/venvs /etc/switchboard /etc/apache2 {LIBRARY} {OURS}"
+        )
         found = host.check_output(
             f"find {places} ! -type l \\( -user {name} -o -perm -o=w -o -group {name} -perm -g=w \\) -print -quit"
         )
@@ -113,7 +135,8 @@ def test_the_deployed_settings_are_not_those_of_debugging(
         folder = f"/srv/{name}/current"
         run = (
             "systemd-run --quiet --pipe --wait --collect --uid={0} --gid={0} --working-directory={1}/app/{2} "
-            "--setenv=PYTHONDONTWRITEBYTECODE=1 --property='EnvironmentFile=-/etc/switchboard/{0}/*.env' {1}/venv/bin/python "
+            "--setenv=PYTHONDONTWRITEBYTECODE=1 --property='EnvironmentFile=-/etc/switchboard/{0}/*.env' "
+            "{1}/venv/bin/python "
         ).format(name, folder, site["project_dir"])
         debug = (
             "import django; django.setup(); from django.conf import settings; print(settings.DEBUG)"

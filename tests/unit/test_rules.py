@@ -195,15 +195,21 @@ def test_daphne_refuses(key: str, value: Any) -> None:
 
 
 def test_the_instances_share_a_part_of_the_memory() -> None:
-    sites = [{"name": "lab", "instances": 3}, {"name": "shop"}]
-    assert daphne.daphne_memory_share(sites, 2, 16000, 25) == "800M"
-    assert daphne.daphne_memory_share(sites, 2, 2000, 25) == "256M"
+    sites = [{"name": "lab", "instances": 3}, {"name": "shop", "instances": 2}]
+    assert daphne.daphne_memory_share(sites, 16000, 25) == "800M"
+    assert daphne.daphne_memory_share(sites, 2000, 25) == "256M"
     assert [daphne.daphne_bytes(size) for size in ("2K", "512M", "7", "infinity")] == [
         2048,
         1 << 29,
         7,
         0,
     ]
+
+
+@pytest.mark.parametrize("percent", [0, 91])
+def test_the_part_of_the_memory_leaves_some(percent: int) -> None:
+    (text,) = told(daphne.daphne_rules([site("daphne")], percent))
+    assert text.startswith(f"daphne_memory_percent is {percent}: ")
 
 
 def test_the_rules_of_every_site_are_told() -> None:

@@ -14,6 +14,7 @@ It runs in the site's virtual environment, with `python -P`: this folder is none
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import sys
@@ -53,8 +54,9 @@ class BoundedProtocol(WebSocketProtocol):
         """Send bytes; all frames come this way, answers to pings too."""
         if self.dropped:
             return
-        super().sendData(data, *more, **named)
+        # What waited before these bytes: one message may be as long as it likes.
         waiting = unsent(self.transport)
+        super().sendData(data, *more, **named)
         if waiting > self.unsent_max:
             self.dropped = self.muted = True
             logger.warning(
@@ -89,7 +91,7 @@ class SwitchboardServer(Server):
         """Tell each socket that it may come back, and end the applications when all know it or PATIENCE is over."""
         for listener in self.listeners:
             # systemd holds the socket: who comes now waits for the next process
-            listener.addCallback(lambda port: port.stopListening())
+            listener.addCallback(lambda port: port and port.stopListening())
         for protocol in list(self.connections):
             if getattr(protocol, "state", None) == WebSocketProtocol.STATE_OPEN:
                 protocol.sendCloseFrame(code=RESTART, reasonUtf8=b"restart", isReply=False)
@@ -107,13 +109,15 @@ class SwitchboardServer(Server):
         if open_ones and time.monotonic() < end:
             reactor.callLater(0.05, self.await_leave, done, end)
             return
-        # Daphne's own, which expects an application of each connection
-        self.connections = {
-            protocol: details
-            for protocol, details in self.connections.items()
-            if "application_instance" in details
-        }
-        super().kill_all_applications().chainDeferred(done)
+        running = [
+            application
+            for details in self.connections.values()
+            if (application := details.get("application_instance")) and not application.done()
+        ]
+        for application in running:
+            application.cancel()
+        ended = defer.Deferred.fromFuture(asyncio.gather(*running, return_exceptions=True))
+        ended.chainDeferred(done)
 
 
 class Program(CommandLineInterface):

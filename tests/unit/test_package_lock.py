@@ -1,0 +1,35 @@
+"""package_lock sees who holds a lock of fcntl(2), and takes none itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from plugins.modules import package_lock
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+input()
+"""
+
+
+def test_the_holder_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    assert package_lock.holder(path) == ""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        told = package_lock.holder(path)
+        process.communicate("\n")
+    assert told.startswith("python")
+    assert told.endswith(f"(process {process.pid})")
+    assert package_lock.holder(path) == ""
