@@ -53,7 +53,7 @@ def test_settings_refuse_a_wrong_value_by_name(name, value):
     assert f"{name} is {value!r}" in done.stderr
 
 
-# Without TLS nobody can have these, and the bundle's inventory says so to its deployment check (django_checks_silenced).
+# Without TLS nobody can have these: the inventory says so to the deployment check (django_checks_silenced).
 @pytest.mark.parametrize(
     ("tls", "warnings"),
     [("0", {"W004", "W008", "W012", "W016"}), ("1", set())],
