@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ MIB = 1 << 20
 MESSAGE = b"x" * 70_000
 # What a client sends without reading: far above the bound, the buffers of two kernels, and Apache's.
 MOST = 96 * MIB
+DROPPED = "Dropped a socket at /live/echo"
 
 pytestmark = [pytest.mark.probe, pytest.mark.disruptive]
 
@@ -45,15 +46,17 @@ def resident(host: Host, unit: str) -> int:
     return 1024 * int(host.check_output("ps -o rss= -p %s", str(pid(host, unit))))
 
 
-def flood(connection: rawhttp.Connection, opcode: int, payload: bytes) -> int:
-    """Send frames and read nothing, until nobody takes them or MOST bytes are sent; return how many those are."""
+def flood(connection: rawhttp.Connection, opcode: int, payload: bytes) -> None:
+    """Send frames and read nothing, until nobody takes them for 2 s or MOST bytes are sent.
+
+    Apache reads on for a while after Daphne has dropped the socket (lingering close): what was taken tells nothing.
+    """
     frame, sent = rawhttp.frame(payload, opcode), 0
     connection.socket.settimeout(2)
     with suppress(OSError):
         while sent < MOST:
             connection.send(frame)
             sent += len(frame)
-    return sent
 
 
 @pytest.mark.parametrize(
@@ -65,20 +68,20 @@ def test_a_client_that_does_not_read_is_dropped(
     host: Host, site: Site, unit: str, opcode: int, payload: bytes
 ) -> None:
     before, process = resident(host, unit), pid(host, unit)
+    dropped = journal(host, unit, 10_000).count(DROPPED)
     neighbour, _ = site.open(site.under("echo"))
     with neighbour:
         for _ in range(2):
             connection, response = site.open(site.under("echo"))
             assert response.status == 101
             with connection:
-                sent = flood(connection, opcode, payload)
-                assert sent < MOST, f"{sent} bytes were taken from a client that reads nothing"
+                flood(connection, opcode, payload)
             neighbour.send_frame(b"still here?")
             assert neighbour.message() == b"still here?"
     assert pid(host, unit) == process, journal(host, unit)
-    assert "Dropped a socket at /live/echo" in journal(host, unit)
+    assert journal(host, unit, 10_000).count(DROPPED) == dropped + 2
     grown = (resident(host, unit) - before) // MIB
-    assert grown < 32, f"it grew by {grown} MiB"
+    assert grown < 64, f"it grew by {grown} MiB"
 
 
 @pytest.fixture
@@ -109,13 +112,13 @@ def small(host: Host, unit: str) -> Iterator[None]:
 @pytest.mark.usefixtures("small")
 def test_an_instance_that_grows_too_large_starts_anew(host: Host, site: Site, unit: str) -> None:
     process = pid(host, unit)
-    connection, _ = site.open(site.under("echo"))
-    with connection:
-        flood(connection, rawhttp.TEXT, MESSAGE)
     end = time.monotonic() + 60
-    while pid(host, unit) in (0, process):
-        assert time.monotonic() < end, journal(host, unit)
-        time.sleep(0.5)  # between two looks
+    with ExitStack() as floods:
+        while pid(host, unit) in (0, process):
+            assert time.monotonic() < end, journal(host, unit)
+            with suppress(OSError):  # it is just ending
+                connection, _ = site.open(site.under("echo"))
+                flood(floods.enter_context(connection), rawhttp.TEXT, MESSAGE)
     assert "bytes of memory are more than" in journal(host, unit)
     # systemd holds the socket: a handshake waits for the new process
     connection, response = site.open(site.under("echo"), timeout=60)
