@@ -529,6 +529,9 @@ def daphne_hangs_up(row: dict[str, Any], site: Site, host: Host) -> Iterator[Out
         except (rawhttp.ClosedError, rawhttp.TimedOutError):
             yield Outcome(None, "nobody")
             return
+    if response.status is None:
+        yield Outcome.of(response, "a page without a head")
+        return
     errors = host.check_output("tail -c +%s %s/error.log", str(before + 1), logs)
     logged = json.loads(host.check_output("tail -n 1 %s/access.json", logs))
     once = b"Additionally" not in response.body and "AH00124" not in errors
