@@ -26,6 +26,25 @@ def daphne_units(sites: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
     ]
 
 
+def daphne_inputs(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sites' units with the files that each reads when it begins, for the module service_current."""
+    sockets = [{"name": unit, "unit": unit} for unit in daphne_units(sites, "socket")]
+    return sockets + [
+        {
+            "name": unit,
+            "unit": unit,
+            "paths": [
+                "/usr/local/lib/switchboard/daphne_serve.py",
+                site["environment_files"],
+                site["project_path"],
+                site["virtualenv"],
+            ],
+        }
+        for site in sites
+        for unit in daphne_units([site], "service")
+    ]
+
+
 def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the ports of the sites' sockets, as the module port_check takes them."""
     return [
@@ -156,6 +175,7 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "daphne_units": daphne_units,
+            "daphne_inputs": daphne_inputs,
             "daphne_ports": daphne_ports,
             "daphne_rules": daphne_rules,
             "daphne_memory_share": daphne_memory_share,

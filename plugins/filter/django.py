@@ -266,6 +266,34 @@ def django_calendar_rules(answers: Sequence[Mapping[str, Any]]) -> list[dict[str
     ]
 
 
+def django_inputs(
+    sites: Sequence[Mapping[str, Any]], units: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what runs each site's code, with the code and the environment, as the module service_current takes them.
+
+    ``units`` are those of the sites' commands. Each entry has the name of its site.
+    """
+    inputs = []
+    for site in sites:
+        name = site["name"]
+        running = [
+            unit["unit"] for unit in units if unit["site"] == name and not unit["on_calendar"]
+        ]
+        paths = [f"/etc/switchboard/{name}/*.env", f"/srv/{name}/current"]
+        inputs.append({"name": name, "group": name, "paths": paths})
+        inputs += [
+            {"name": name, "unit": unit, "paths": paths}
+            for unit in [*running, *site["restart_units"]]
+        ]
+    return inputs
+
+
+def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the units of the sites' commands, as the module service_current takes them."""
+    names = [name for unit in units for name in (unit["unit"], unit["timer"]) if name]
+    return [{"name": name, "unit": name} for name in names]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -275,5 +303,7 @@ class FilterModule:
             "django_rules": django_rules,
             "django_units": django_units,
             "django_ports": django_ports,
+            "django_inputs": django_inputs,
+            "django_unit_inputs": django_unit_inputs,
             "django_calendar_rules": django_calendar_rules,
         }
