@@ -47,7 +47,7 @@ PACKAGES = {
     "ssh": "openssh-client",
 }
 # Wanted by the tests alone; what needs it says so when it is missing.
-TEST_PACKAGES = {"chromium": "chromium"}
+TEST_PACKAGES = {"chromium": "chromium", "git-lfs": "git-lfs"}
 
 # What a test host has before the roles come: what a Debian server has, and no more. python3-apt is
 # there because apt-listchanges, of Debian's standard task, needs it; Ansible's check mode cannot do

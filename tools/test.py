@@ -7,6 +7,7 @@ build/junit/<step>.xml. The exit status is 0 only if every step ran something an
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from tools.common import (
     BUILD,
+    DEMO_HOST,
     LOGS,
     ROOT,
     ToolError,
@@ -192,6 +194,29 @@ def inventory_of(name: str, env: dict[str, str]) -> str:
     return run(["python", "-c", program, path], env=env).stdout.strip().splitlines()[-1]
 
 
+def readme_commands(outcome: Outcome) -> None:
+    """Type what the README tells a newcomer to type for the demonstration server."""
+    env = environment() | PLAIN
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^    make ([\w-]+) +#", readme, re.M)
+    if run(["docker", "container", "inspect", DEMO_HOST], check=False).returncode == 0:
+        raise ToolError("A demonstration server is there already: `make demo-down` removes it.")
+    try:
+        for target in ("demo", "verify"):
+            report = junit(f"{outcome.step}-{target}")
+            tests = env | {"PYTEST_ADDOPTS": f"--junitxml={report}"}
+            outcome.check(f"README: make {target}", target in listed)
+            done = run_logged(outcome.step, ["make", "--no-print-directory", target], env=tests)
+            outcome.check(f"make {target}", done == 0)
+            if done:
+                break
+            if target == "verify":
+                outcome.add_junit(report)
+    finally:
+        done = run_logged(outcome.step, ["make", "--no-print-directory", "demo-down"], env=env)
+        outcome.check("make demo-down", done == 0)
+
+
 def timed(name: str, step: Callable[[Outcome], None]) -> Outcome:
     """Run one step, say how it went, and turn what it raises into a failure."""
     outcome = Outcome(name)
@@ -264,9 +289,10 @@ def main() -> int:
         "lint": lint,
         "default": scenario("default", new, then=("attacks", "refusals")),
         "demo": demo_tests,
+        "readme": readme_commands,
         "debian12": scenario("debian12", old, then=("attacks", "faults")),
         "seed": scenario("seed", new),
-        "single": scenario("single", new),
+        "single": scenario("single", new, then=("interruptions",)),
     }
     unknown = set(wanted) - set(steps)
     if unknown:

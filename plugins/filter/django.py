@@ -97,7 +97,11 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             )
     yield from _broken_source(site)
     for key in ("project_dir", "requirements"):
-        if site[key].startswith("/") or ".." in site[key].split("/") or not site[key]:
+        if (
+            site[key].startswith("/")
+            or ".." in site[key].split("/")
+            or (key == "project_dir" and not site[key])
+        ):
             yield (
                 key,
                 site[key],

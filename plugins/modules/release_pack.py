@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import hashlib
 import io
-import lzma
 import os
 import re
-import subprocess
 import tarfile
-import tempfile
-import zlib
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
+from ansible.module_utils.project_lock import FORMS, requirements
+from ansible.module_utils.project_source import (
+    Files,
+    Refused,
+    check_large_files,
+    read_project,
+    refuse,
+    store,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -42,9 +44,17 @@ options:
   exclude: {description: Shell patterns of names to leave out., type: list, elements: str, default: []}
   project_dir: {description: The folder of manage.py below the source's root., type: str, default: .}
   requirements:
-    description: The locked requirements, relative to project_dir.
+    description:
+      - The locked requirements, relative to project_dir; requirements.txt, uv.lock, pylock.toml or poetry.lock.
+        The first of these in project_dir or the source's root where it is empty. What pip does not read is packed as
+        a file of requirements beside it.
     type: str
-    default: requirements.txt
+    default: ''
+  exclude_groups:
+    description: The dependency groups of uv.lock or poetry.lock to leave out.
+    type: list
+    elements: str
+    default: []
   require_hashes: {description: Whether each requirement must carry a hash., type: bool, default: true}
   settings_module: {description: The settings module., type: str, required: true}
   wsgi_module: {description: The module of the WSGI application., type: str, required: true}
@@ -69,156 +79,14 @@ EXAMPLES = r"""
 RETURN = r"""
 id: {description: 'The release id, 12 hexadecimal digits of the content''s SHA-256.', type: str, returned: success}
 archive: {description: The path of the pack on the control node., type: str, returned: success}
+requirements:
+  description: The file of requirements for pip in the pack, relative to project_dir.
+  type: str
+  returned: success
 """
 
 
-GIT_SECONDS = 300
-
-
-class Refused(Exception):
-    """The project can't be served; the text names the variable, its value and the mend."""
-
-
-def refuse(variable: str, value: object, why: str, mend: str) -> Refused:
-    """Build the refusal of one variable's value."""
-    return Refused(f"{variable} is {value}: {why} {mend}")
-
-
-def read_directory(root: Path, exclude: list[str]) -> dict[str, tuple[bytes, bool]]:
-    """Return each file below ``root`` by its relative path, as (content, executable)."""
-    files: dict[str, tuple[bytes, bool]] = {}
-
-    def wanted(name: str) -> bool:
-        return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
-
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if wanted(name))
-        for name in sorted(names):
-            path = Path(folder) / name
-            if wanted(name) and path.is_file():
-                files[path.relative_to(root).as_posix()] = (
-                    path.read_bytes(),
-                    os.access(path, os.X_OK),
-                )
-    return files
-
-
-def read_tar(data: bytes) -> dict[str, tuple[bytes, bool]]:
-    """Return the regular files of a tar archive; a single top-level folder is taken off."""
-    files: dict[str, tuple[bytes, bool]] = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts:
-                raise ValueError(f"it holds the path {member.name}, which leaves the archive")
-            source = archive.extractfile(member) if member.isfile() else None
-            if source:
-                files[str(name)] = (source.read(), bool(member.mode & 0o100))
-    tops = {name.split("/")[0] for name in files}
-    if len(tops) == 1 and all("/" in name for name in files):
-        files = {name.split("/", 1)[1]: value for name, value in files.items()}
-    return files
-
-
-def git(*words: str) -> bytes:
-    """Run git, which asks nobody for a password; raise ValueError with what it said where it fails."""
-    environment = {
-        **os.environ,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": os.environ.get(
-            "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10"
-        ),
-    }
-    try:
-        result = subprocess.run(
-            ["git", *words],
-            capture_output=True,
-            check=False,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            timeout=GIT_SECONDS,
-        )
-    except FileNotFoundError:
-        raise ValueError("the control node has no git; install it") from None
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"git did not end within {GIT_SECONDS} seconds") from None
-    if result.returncode:
-        said = result.stderr.decode(errors="replace").strip()
-        raise ValueError(" ".join(said.splitlines()) or f"git ended with {result.returncode}")
-    return result.stdout
-
-
-def fetch_git(repository: str, version: str, copy: Path) -> bytes:
-    """Return the tree of a branch, tag or commit as a tar archive, fetched through a bare copy.
-
-    Raises Refused, naming the repository where it can't be fetched, or the version that it lacks.
-    """
-    at = ("-C", str(copy))
-    try:
-        copy.mkdir(parents=True, exist_ok=True)
-        git(*at, "init", "--quiet", "--bare")
-        wanted = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        wanted += ["+HEAD:refs/remote/HEAD"] if version == "HEAD" else []
-        git(*at, "fetch", "--quiet", "--force", "--prune", "--no-tags", "--", repository, *wanted)
-    except ValueError as error:
-        raise refuse(
-            "django_repository",
-            repository,
-            f"it can't be fetched: {error}.",
-            "Correct the address, or let this control node reach it and read it without a password.",
-        ) from error
-    try:
-        if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", version):
-            try:
-                git(*at, "cat-file", "-e", f"{version}^{{commit}}")
-            except ValueError:  # a commit that no branch and no tag leads to
-                git(*at, "fetch", "--quiet", "--", repository, version)
-        name = "refs/remote/HEAD" if version == "HEAD" else version
-        return git(*at, "archive", "--format=tar", f"{name}^{{commit}}")
-    except ValueError as error:
-        raise refuse(
-            "django_version",
-            version,
-            f"{repository} has no such branch, tag or commit ({error}).",
-            "Name one that it has; `git ls-remote` lists them.",
-        ) from error
-
-
-def fetch_archive(url: str, digest: str, copy: Path) -> bytes:
-    """Return the bytes of an archive whose SHA-256 is ``digest``, from ``copy`` where that has them.
-
-    Raises Refused, naming the URL where it can't be fetched, or the sum that is another.
-    """
-    if copy.is_file() and hashlib.sha256(data := copy.read_bytes()).hexdigest() == digest:
-        return data
-    try:
-        with open_url(url if "://" in url else Path(url).resolve().as_uri(), timeout=30) as answer:
-            data = answer.read()
-    except (OSError, ValueError, HTTPException) as error:
-        raise refuse(
-            "django_archive",
-            url,
-            f"it can't be fetched: {error}.",
-            "Correct the URL, or let this control node reach it.",
-        ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise refuse(
-            "django_archive_sha256",
-            digest,
-            f"{url} has the SHA-256 {found}.",
-            "Take the sum from a source that you trust; if this one is right, somebody changed the archive.",
-        )
-    store(copy, data)
-    return data
-
-
-def store(path: Path, data: bytes) -> None:
-    """Write a file of the cache in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as draft:
-        draft.write(data)
-    os.replace(draft.name, path)
+EXPORTED = "switchboard-requirements.txt"
 
 
 def requirement_names(text: str) -> dict[str, bool]:
@@ -232,9 +100,7 @@ def requirement_names(text: str) -> dict[str, bool]:
     return names
 
 
-def check_project(
-    files: dict[str, tuple[bytes, bool]], want: dict[str, str], require_hashes: bool
-) -> None:
+def check_project(files: Files, want: dict[str, Any]) -> None:
     """Refuse a project which lacks what the site's variables name. ``want`` holds those variables."""
     prefix = PurePosixPath(want["project_dir"])
 
@@ -261,66 +127,54 @@ def check_project(
                 else "."
             )
             raise refuse(f"django_{variable}", module, "the project has no such module.", mend)
-    if at(want["requirements"]) not in files:
+
+
+def lock_requirements(files: Files, want: dict[str, Any]) -> tuple[str, str]:
+    """Return the project's lock, as a path below the source's root, and what it requires, in pip's words."""
+    prefix = PurePosixPath(want["project_dir"])
+    named = want["requirements"]
+    places = [str(prefix / name) for name in ([named] if named else FORMS)]
+    places += [] if named else list(FORMS)
+    path = next((place for place in places if place in files), "")
+    if not path:
         raise refuse(
             "django_requirements",
-            want["requirements"],
-            "the project has no such file.",
-            "Name the locked requirements.",
+            named or "not set",
+            f"the project has no {named or ', '.join(FORMS[:-1]) + ' or ' + FORMS[-1]}.",
+            "Name the locked requirements: a requirements.txt with hashes, uv.lock, pylock.toml or poetry.lock.",
         )
-    names = requirement_names(files[at(want["requirements"])][0].decode(errors="replace"))
+    plain = {name: content for name, (content, _) in files.items()}
+    try:
+        return path, requirements(path, plain, want["exclude_groups"])
+    except ValueError as error:
+        raise refuse("django_requirements", path, str(error)) from error
+
+
+def check_requirements(path: str, text: str, want: dict[str, Any]) -> None:
+    """Refuse requirements that lack what the bundle runs, or a hash."""
+    names = requirement_names(text)
     needed = ["django"] + (["channels", "daphne"] if want["asgi_module"] else [])
     missing = [name for name in needed if name not in names]
     if missing:
         raise refuse(
             "django_requirements",
-            want["requirements"],
+            path,
             f"it lacks {' and '.join(missing)}.",
             "Add it and lock again"
             + (", or leave django_asgi_module empty." if missing != ["django"] else "."),
         )
     unlocked = sorted(name for name, hashed in names.items() if not hashed)
-    if require_hashes and unlocked:
+    if want["require_hashes"] and unlocked:
         raise refuse(
             "django_requirements",
-            want["requirements"],
+            path,
             f"{', '.join(unlocked[:5])} has no hash.",
-            "Lock it with `pip-compile --generate-hashes`, or set django_require_hashes to false.",
+            "Lock it with `pip-compile --generate-hashes`, bring uv.lock, pylock.toml or poetry.lock, "
+            "or set django_require_hashes to false.",
         )
 
 
-def read_project(want: dict[str, Any], cache: Path) -> dict[str, tuple[bytes, bool]]:
-    """Return the files of the project that the options ``want`` name; raise Refused where there is none."""
-    if want["source"] == "directory":
-        folder = Path(want["directory"])
-        if not folder.is_dir():
-            raise refuse(
-                "django_directory",
-                folder,
-                "the control node has no such directory.",
-                "Name your project's folder.",
-            )
-        return read_directory(folder, want["exclude"])
-    if want["source"] == "git":
-        variable, value = "django_version", want["version"]
-        name = hashlib.sha256(want["repository"].encode()).hexdigest()[:12]
-        data = fetch_git(want["repository"], value, cache / f"{want['site']}-{name}.git")
-    else:
-        variable, value = "django_archive", want["archive"]
-        digest = want["archive_sha256"]
-        data = fetch_archive(value, digest, cache / f"{want['site']}-{digest[:12]}.archive")
-    try:
-        return read_tar(data)
-    except (ValueError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise refuse(
-            variable,
-            value,
-            f"it can't be unpacked: {error}.",
-            "Pack the project as a tar archive with plain relative paths.",
-        ) from error
-
-
-def content_id(files: dict[str, tuple[bytes, bool]]) -> str:
+def content_id(files: Files) -> str:
     """Return 12 hexadecimal digits that name this content: paths, executable bits and bytes."""
     digest = hashlib.sha256()
     for name in sorted(files):
@@ -330,7 +184,7 @@ def content_id(files: dict[str, tuple[bytes, bool]]) -> str:
     return digest.hexdigest()[:12]
 
 
-def pack(files: dict[str, tuple[bytes, bool]]) -> bytes:
+def pack(files: Files) -> bytes:
     """Return a gzipped tar of the files, the same bytes for the same files on any machine."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -357,7 +211,8 @@ def main() -> None:
             "cache": {"type": "path", "required": True},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "project_dir": {"type": "str", "default": "."},
-            "requirements": {"type": "str", "default": "requirements.txt"},
+            "requirements": {"type": "str", "default": ""},
+            "exclude_groups": {"type": "list", "elements": "str", "default": []},
             "require_hashes": {"type": "bool", "default": True},
             "settings_module": {"type": "str", "required": True},
             "wsgi_module": {"type": "str", "required": True},
@@ -369,14 +224,21 @@ def main() -> None:
     cache = Path(want["cache"])
     try:
         files = read_project(want, cache)
-        check_project(files, want, want["require_hashes"])
+        check_large_files(files, want)
+        check_project(files, want)
+        lock, text = lock_requirements(files, want)
+        check_requirements(lock, text, want)
     except Refused as error:
         module.fail_json(msg=f"Site {want['site']}: {error}")
+    name = os.path.relpath(lock, want["project_dir"])
+    if name.startswith("../") or PurePosixPath(lock).name.endswith((".lock", ".toml")):
+        name = EXPORTED
+        files[str(PurePosixPath(want["project_dir"]) / name)] = (text.encode(), False)
     release = content_id(files)
     target = cache / f"{want['site']}-{release}.tar.gz"
     if not target.exists():
         store(target, pack(files))
-    module.exit_json(changed=False, id=release, archive=str(target))
+    module.exit_json(changed=False, id=release, archive=str(target), requirements=name)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,
         )
         return Run(done.returncode, done.stdout + done.stderr)
 
