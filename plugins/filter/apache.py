@@ -250,6 +250,13 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
                 "Write 10.0.0.5 or 10.0.0.0/24.",
             )
 
+    if settings["apache_http2_stream_timeout"] < 1:
+        yield (
+            "apache_http2_stream_timeout",
+            settings["apache_http2_stream_timeout"],
+            "a stream must have time to send.",
+            "Write a number of seconds, such as 10.",
+        )
     time_out = settings["apache_request_read_timeout"]
     stage = r"(?:handshake|header|body)=[0-9]+(?:-[0-9]+)?(?:,[Mm]in[Rr]ate=[0-9]+)?"
     if not re.fullmatch(rf"{stage}(?: {stage})*", time_out):
@@ -382,18 +389,52 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
         )
     yield from _broken_answers(site, named)
     yield from _broken_headers(site, named)
-    url = site["static_url"]
-    if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
+    yield from _broken_files(site, named)
+
+
+def _broken_files(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
+    """Judge the files that Apache answers itself."""
+    for key, example in (("static_url", "/static/"), ("media_url", "/media/")):
+        url = site[key]
+        if url and (not PLAIN_PATH.fullmatch(url) or not url.endswith("/") or url == "/"):
+            yield (
+                named(key),
+                url,
+                "it is no path that begins and ends with a slash and has something between them.",
+                f"Write {example}, or leave it empty.",
+            )
+    url, root = site["media_url"], site["media_root"].rstrip("/") + "/"
+    if not url:
+        return
+    if site["static_url"] and (
+        url.startswith(site["static_url"]) or site["static_url"].startswith(url)
+    ):
         yield (
-            named("static_url"),
+            named("media_url"),
             url,
-            "it is no path that begins and ends with a slash and has something between them.",
-            "Write /static/, or leave it empty.",
+            f"it overlaps with static_url, {site['static_url']}.",
+            "Keep the two apart.",
+        )
+    private = [site["wsgi_script"], site["wsgi_home"], *site["wsgi_write_paths"]]
+    shown = [path for path in private if f"{path.rstrip('/')}/".startswith(root)]
+    if shown:
+        yield (
+            named("media_root"),
+            site["media_root"],
+            f"{shown[0]} lies in it, and everybody could read that.",
+            "Name a folder of its own, such as /srv/{site}/data/media.",
         )
 
 
 def _broken_paths(site: Mapping[str, Any], named: Callable[[str], str]) -> Iterator[Broken]:
-    keys = ["wsgi_script", "wsgi_python_home", "wsgi_home", "static_root", "maintenance_dir"]
+    keys = [
+        "wsgi_script",
+        "wsgi_python_home",
+        "wsgi_home",
+        "static_root",
+        "media_root",
+        "maintenance_dir",
+    ]
     if site["tls"]:
         keys += ["tls_certificate", "tls_key", "acme_webroot"]
     paths = [(key, site[key]) for key in keys]
@@ -459,14 +500,15 @@ def _broken_websockets(site: Mapping[str, Any], named: Callable[[str], str]) -> 
                 "it is no path that begins and ends with a slash and has something between them.",
                 "Write /ws/: all below it is handed to Daphne.",
             )
-        url = site["static_url"]
-        if url and (url.startswith(path) or path.startswith(url)):
-            yield (
-                named("websocket_paths"),
-                path,
-                f"it overlaps with static_url, {url}.",
-                "Keep the two apart.",
-            )
+        for key in ("static_url", "media_url"):
+            url = site[key]
+            if url and (url.startswith(path) or path.startswith(url)):
+                yield (
+                    named("websocket_paths"),
+                    path,
+                    f"it overlaps with {key}, {url}.",
+                    "Keep the two apart.",
+                )
     if not site["websocket_paths"]:
         return
     if not 1 <= site["max_websockets"] <= 1000000:

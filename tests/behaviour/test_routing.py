@@ -539,6 +539,43 @@ def daphne_hangs_up(row: dict[str, Any], site: Site, host: Host) -> Iterator[Out
     yield Outcome.of(response, "once" if once else f"{logged} {errors}")
 
 
+def body_without_length(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    head = f"POST / HTTP/1.1\r\nHost: {site.host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    response = site.ask(head + b"7\r\nhello, \r\n5\r\nworld\r\n0\r\n\r\n")
+    got = response.json().get("body_bytes") if response.status == 200 else None
+    yield Outcome.of(response, {12: "all of it", None: ""}.get(got, f"{got} bytes"))
+    limit = site.settings["limit_request_body"]
+    with site.connect() as connection:
+        try:
+            connection.send(head + f"{limit + 1:x}\r\n".encode())
+            for _ in range(limit // 65536 + 1):
+                connection.send(b"x" * 65536)
+        except OSError:
+            pass  # refused before it was all sent
+        yield Outcome.of(connection.response("POST"))
+
+
+def nothing_of_apaches_own(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    length = "Content-Length: 0"
+    for data in (rawhttp.get("/", site.host), rawhttp.get("/", site.host, (length,), "POST")):
+        response = site.ask(data)
+        yield Outcome.of(response, f"{response.header('Vary') or 'no'} Vary")
+
+
+def uploaded_script(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcome]:
+    data = b"<script>alert(1)</script>"
+    for name in ("page.html", "picture.svg"):
+        head = (f"Content-Length: {len(data)}",)
+        kept = site.ask(rawhttp.get(f"/keep/row-r37-{name}", site.host, head, "POST") + data)
+        response = site.page(kept.body.decode())
+        policy = response.header("Content-Security-Policy") or ""
+        saved = response.header("Content-Disposition") == "attachment"
+        safe = saved and policy.startswith("sandbox;") and "allow-scripts" not in policy
+        answerer = response.header("X-Answered-By") or "apache"
+        yield Outcome(response.status, answerer, "no script runs" if safe else "")
+    host.check_output("find %s -name 'row-r37-*' -delete", site.settings["media_root"])
+
+
 EVENTS: dict[str, Callable[[dict[str, Any], Site, Host], Iterator[Outcome]]] = {
     function.__name__: function
     for function in (
@@ -554,6 +591,9 @@ EVENTS: dict[str, Callable[[dict[str, Any], Site, Host], Iterator[Outcome]]] = {
         connection_names_headers,
         ports_closed,
         large_message,
+        body_without_length,
+        nothing_of_apaches_own,
+        uploaded_script,
     )
 }
 
@@ -574,7 +614,7 @@ def expected(row: dict[str, Any], site: Site, index: int) -> tuple[Any, str, str
 
 
 # What does not depend on the scheme, or asks on the host itself, is done once for a site.
-ONCE = {"listed_proxy", "ports_closed", "idle_socket", "large_message"}
+ONCE = {"listed_proxy", "ports_closed", "idle_socket", "large_message", "uploaded_script"}
 
 
 def applies(row: dict[str, Any], site: Site, sites: list[Site]) -> bool:

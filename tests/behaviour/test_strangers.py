@@ -24,6 +24,19 @@ CONFIGURATIONS = {
     "switchboard.conf",
     "switchboard-limits.conf",
 }
+# What Debian's apache2 switches on and the role leaves on, and the loader of Debian 12's PCRE.
+MODULES = {
+    *(
+        "access_compat",
+        "auth_basic",
+        "authn_core",
+        "authn_file",
+        "authz_core",
+        "authz_host",
+        "authz_user",
+    ),
+    *("deflate", "filter", "negotiation", "status", "00-switchboard-pcre"),
+}
 
 
 def commands(deployed: dict[str, Any]) -> list[str]:
@@ -94,6 +107,9 @@ def test_apache_has_no_foreign_configuration(host: Host, deployed: dict[str, Any
     found = set(host.check_output("ls /etc/apache2/sites-enabled").split())
     assert found - sites - {"000-catch-all.conf", "000-status.conf"} == set()
     assert set(host.check_output("ls /etc/apache2/conf-enabled").split()) - CONFIGURATIONS == set()
+    enabled = host.check_output("ls /etc/apache2/mods-enabled").split()
+    modules = {name.removesuffix(".load") for name in enabled if name.endswith(".load")}
+    assert modules - MODULES - set(deployed["apache"]["modules"]) == set()
 
 
 def test_the_sites_users_have_no_more_rights_than_others(

@@ -174,3 +174,13 @@ def test_the_next_run_finishes_what_a_killed_one_began(
     if os.environ.get(SOAK):
         again = bench.play(playbook, changed)
         assert re.search(r"changed=0 .*failed=0", again.output), again.output[-4000:]
+
+
+def test_a_kafka_that_cannot_start_ends_each_run(bench: Bench, changed: dict[str, Any]) -> None:
+    """The last test: it leaves Kafka broken. A second run changes nothing; it waited for 5 minutes and was green."""
+    playbook = ROOT / "playbooks" / "messaging.yml"
+    for _ in range(2):
+        broken = changed | {"kafka_properties": {"num.io.threads": 0}}
+        run = bench.play(playbook, broken)
+        assert run.code != 0, run.output[-4000:]
+        assert "num.io.threads" in run.output.rpartition("Say why Kafka does not start")[2]

@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "apache_trusted_proxies": [],
     "apache_max_connections_per_address": 300,
     "apache_max_websockets_per_address": 100,
+    "apache_http2_stream_timeout": 10,
     "apache_request_read_timeout": "handshake=5 header=5-20,MinRate=500 body=10,MinRate=500",
     "apache_limit_request_line": 8190,
     "apache_limit_request_field_size": 8190,
@@ -74,6 +75,8 @@ SITE: dict[str, Any] = {
     "wsgi_shutdown_timeout": 5,
     "static_url": "/static/",
     "static_root": "/srv/lab/current/static",
+    "media_url": "",
+    "media_root": "/srv/lab/data/media",
     "static_hashed": r"\.[0-9a-f]{8,64}\.[0-9a-z]+$",
     "maintenance_dir": "/var/lib/switchboard/maintenance",
     "maintenance_exempt": ["/healthz"],
@@ -281,12 +284,31 @@ def test_each_refusal_says_what_to_do() -> None:
         ("static_url", "static"),
         ("static_url", "/"),
         ("static_root", "static"),
+        ("media_url", "media/"),
+        ("media_root", "/home/lab/media"),
     ],
 )
 def test_a_site_that_cannot_work_is_refused(key: str, value: Any) -> None:
     rules = broken({key: value})
     assert rules, f"{key} = {value!r} was taken"
     assert any(key in rule["variable"] and "lab" in rule["variable"] for rule in rules), rules
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "variable", "said"),
+    [
+        ("/media/", "/srv/lab/data", "media_root", "/srv/lab/data lies in it"),
+        ("/media/", "/srv/", "media_root", "/srv/lab/current/wsgi.py lies in it"),
+        ("/static/up/", "/srv/lab/data/media", "media_url", "overlaps with static_url, /static/."),
+        ("/ws/up/", "/srv/lab/data/media", "websocket_paths", "overlaps with media_url, /ws/up/."),
+    ],
+)
+def test_uploaded_files_that_would_show_more_are_refused(
+    url: str, root: str, variable: str, said: str
+) -> None:
+    rules = broken({"media_url": url, "media_root": root})
+    assert [rule for rule in rules if variable in rule["variable"] and said in rule["why"]], rules
+    assert broken({"media_url": "/media/", "media_root": "/srv/lab/data/media"}) == []
 
 
 @pytest.mark.parametrize(
@@ -302,6 +324,7 @@ def test_a_site_that_cannot_work_is_refused(key: str, value: Any) -> None:
         ("apache_status_port", 65536),
         ("apache_log_days", 0),
         ("apache_request_read_timeout", "header=soon"),
+        ("apache_http2_stream_timeout", 0),
         ("apache_error_messages", {503: 'say "later"'}),
         ("apache_error_messages", {200: "all is well"}),
         ("apache_error_messages", {503: "${SECRET}"}),

@@ -29,4 +29,6 @@ DATABASES = {
 
 STATIC_URL = "/static/"
 STATIC_ROOT = os.environ.get("BEACON_STATIC", str(BASE_DIR / "collected"))
+MEDIA_URL = "/media/"
+MEDIA_ROOT = os.environ.get("BEACON_MEDIA", str(BASE_DIR / "uploaded"))
 USE_TZ = True

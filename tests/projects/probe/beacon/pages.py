@@ -2,6 +2,8 @@
 
 import time
 
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path, re_path
@@ -43,4 +45,18 @@ def slow(request: HttpRequest) -> HttpResponse:
     )
 
 
-urlpatterns = [path("slow", slow), re_path(r"", received)]
+@csrf_exempt
+def keep(request: HttpRequest, name: str) -> HttpResponse:
+    """Keep the body, or each uploaded file, as a file of this name, and answer with its URL."""
+    content = next(iter(request.FILES.values()), None) or ContentFile(request.body)
+    url = default_storage.url(default_storage.save(name, content))
+    return HttpResponse(
+        url, content_type="text/plain", headers={"X-Answered-By": answerer(request)}
+    )
+
+
+urlpatterns = [
+    path("slow", slow),
+    path("keep/<path:name>", keep),
+    re_path(r"", received),
+]

@@ -1,0 +1,105 @@
+"""A live server is broken on purpose, and `make verify` must say so.
+
+`make test` breaks one thing of each kind, all together, and looks once; `make soak` breaks every one, a batch at a
+time. A batch that was undone must leave nothing behind: the last verify of an unbroken server must be green.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.mutations.mutations import MUTATIONS, Mutation
+from tests.mutations.report import note
+
+ROOT = Path(__file__).resolve().parents[2]
+SOAK = "SWITCHBOARD_SOAK"
+SECONDS = 900
+BATCHES = sorted({mutation.batch for mutation in MUTATIONS}) if os.environ.get(SOAK) else ["short"]
+
+
+def verify(config: pytest.Config, folder: Path) -> dict[str, str]:
+    """Run what `make verify` runs; return what each failing test said, by its name."""
+    report = folder / "verify.xml"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/behaviour",
+        "-m",
+        "not disruptive",
+        f"--junitxml={report}",
+    ]
+    for option in ("connection", "hosts", "ansible_inventory"):
+        command.append(f"--{option.replace('_', '-')}={config.getoption(option)}")
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert report.exists(), done.stdout[-4000:]
+    said: dict[str, str] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own file
+        for kind in ("failure", "error"):
+            found = case.find(kind)
+            if found is not None:
+                said[re.sub(r"\[.*", "", case.get("name", ""))] = (
+                    f"{case.get('name')}\n{found.text}"
+                )
+    return said
+
+
+def chosen(batch: str) -> list[Mutation]:
+    if batch == "short":
+        return [mutation for mutation in MUTATIONS if mutation.short]
+    return [mutation for mutation in MUTATIONS if mutation.batch == batch]
+
+
+def test_there_are_enough_of_each_kind() -> None:
+    assert len(MUTATIONS) >= 80
+    assert len([mutation for mutation in MUTATIONS if mutation.short]) >= 15
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_verify_notices(
+    request: pytest.FixtureRequest, host: Host, tmp_path: Path, batch: str
+) -> None:
+    applied: list[Mutation] = []
+    try:
+        for mutation in chosen(batch):
+            applied.append(mutation)
+            done = host.run(mutation.apply)
+            assert done.rc == 0, f"{mutation.name} could not be broken: {done}"
+        said = verify(request.config, tmp_path)
+    finally:
+        undone: list[Any] = [host.run(mutation.undo) for mutation in reversed(applied)]
+        host.run("apachectl graceful; systemctl reset-failed")
+    assert [done for done in undone if done.rc] == []
+    missed = []
+    for mutation in applied:
+        tests = [name for name, text in said.items() if re.search(mutation.mark, text)]
+        note(mutation.kind, mutation.name, tests)
+        if not tests:
+            missed.append(mutation.name)
+    assert not missed, f"verify did not notice: {missed}; it said {sorted(said)}"
+
+
+@pytest.mark.skipif(SOAK not in os.environ, reason="the step has just seen it")
+def test_verify_says_nothing_of_a_whole_server(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    assert verify(request.config, tmp_path) == {}
