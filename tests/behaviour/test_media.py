@@ -18,7 +18,10 @@ PAGE = b"<script>alert(document.domain)</script>"
 
 @pytest.fixture(scope="module")
 def sites(deployed: dict[str, Any], address: str) -> list[Site]:
-    return web_sites(deployed, address)
+    found = [site for site in web_sites(deployed, address) if not site.is_seed]
+    if not found:
+        pytest.skip("no site of this host is in mode rewrite")
+    return found
 
 
 @pytest.fixture
