@@ -81,15 +81,12 @@ def read_directory(root: Path, exclude: list[str]) -> Files:
     """
     files: Files = {}
 
-    def wanted(name: str) -> bool:
-        return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
-
     def read(folder: Path, above: tuple[Path, ...]) -> None:
         real = folder.resolve()
         if real in above:
             raise ValueError(f"{folder.relative_to(root)} is a link to a folder that it lies in")
         for path in sorted(folder.iterdir()):
-            if not wanted(path.name):
+            if excluded(path.name, exclude):
                 continue
             if path.is_dir():
                 read(path, (*above, real))
@@ -327,7 +324,7 @@ def fetch_large_files(repository: str, commit: str, copy: Path, files: Files) ->
         git(*at, "config", "remote.origin.url", repository)
         git(*at, "lfs", "fetch", "origin", commit)
     except ValueError:
-        return  # check_project names the pointers that are left
+        return  # check_large_files names the pointers that are left
     for path, sum_ in pointers.items():
         kept = copy / "lfs" / "objects" / sum_[:2] / sum_[2:4] / sum_
         if kept.is_file():

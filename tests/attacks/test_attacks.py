@@ -114,7 +114,7 @@ def test_uploads_of_one_address(
         visitor,
         attacker.background("slow_body", count=most + 40, seconds=6, length=200_000) as ends,
     ):
-        time.sleep(2)
+        time.sleep(2)  # until the attacker has all that it gets
         head = (f"Content-Length: {300_000}",)
         sent = rawhttp.get("/", visitor.site.host, head, "POST") + b"x" * 300_000
         assert visitor.site.ask(sent).json()["body_bytes"] == 300_000

@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.behaviour import rawhttp
 
 PROBE = "probe"
@@ -120,3 +122,11 @@ def web_sites(deployed: dict[str, Any], address: str) -> list[Site]:
             context = trust(deployed, name) if tls else None
             sites.append(Site(name, address, port, host, prefix, path, settings, context, outside))
     return sites
+
+
+def rewrite_sites(deployed: dict[str, Any], address: str) -> list[Site]:
+    """Return the sites whose routing is the bundle's own; skip the test on a host of the published rules."""
+    found = [site for site in web_sites(deployed, address) if not site.is_seed]
+    if not found:
+        pytest.skip("no site of this host is in mode rewrite")
+    return found

@@ -12,15 +12,12 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour import rawhttp
-from tests.behaviour.sites import Site, web_sites
+from tests.behaviour.sites import Site, rewrite_sites
 
 
 @pytest.fixture(scope="module")
 def sites(deployed: dict[str, Any], address: str) -> list[Site]:
-    found = [site for site in web_sites(deployed, address) if not site.is_seed]
-    if not found:
-        pytest.skip("no site of this host is in mode rewrite")
-    return found
+    return rewrite_sites(deployed, address)
 
 
 def logged(host: Host, site: Site, mark: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A live server is broken on purpose, and `make verify` must say so.
 
-`make test` breaks one thing of each kind, all together, and looks once; `make soak` breaks every one, a batch at a
-time. A batch that was undone must leave nothing behind: the last verify of an unbroken server must be green.
+No step of `make test` runs this yet. It breaks one thing of each kind and looks once; SWITCHBOARD_SOAK=1 breaks every
+one, a batch at a time. A batch that was undone must leave nothing behind: the last verify of an unbroken server must
+be green.
 """
 
 from __future__ import annotations
@@ -26,6 +27,19 @@ SECONDS = 900
 BATCHES = sorted({mutation.batch for mutation in MUTATIONS}) if os.environ.get(SOAK) else ["short"]
 
 
+def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder; the caller judges how it ended."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+
+
 def verify(config: pytest.Config, folder: Path) -> dict[str, str]:
     """Run what `make verify` runs; return what each failing test said, by its name."""
     report = folder / "verify.xml"
@@ -41,15 +55,7 @@ def verify(config: pytest.Config, folder: Path) -> dict[str, str]:
     ]
     for option in ("connection", "hosts", "ansible_inventory"):
         command.append(f"--{option.replace('_', '-')}={config.getoption(option)}")
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    done = run(command, environment)
     assert report.exists(), done.stdout[-4000:]
     said: dict[str, str] = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own file
@@ -66,15 +72,7 @@ def heal(config: pytest.Config) -> None:
     """Run the whole, which brings the server back to its inventory."""
     command = ["ansible-playbook", "-i", config.getoption("ansible_inventory"), "site.yml"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    done = run(command, environment)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
@@ -116,7 +114,7 @@ def test_verify_notices(
     assert not missed, f"verify did not notice: {missed}; it said {sorted(said)}"
 
 
-@pytest.mark.skipif(SOAK not in os.environ, reason="the step has just seen it")
+@pytest.mark.skipif(SOAK not in os.environ, reason="the long form looks at it")
 def test_verify_says_nothing_of_a_whole_server(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -108,7 +108,7 @@ def test_a_repository_from_elsewhere_gets_nothing_of_this_machine(
             probe = ["git", "ls-remote", "git://127.0.0.1/lab"]
             if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
                 break
-            time.sleep(0.1)
+            time.sleep(0.1)  # until it listens; where it never does, the assertion below fails
         text = refused(tmp_path, source="git", repository="git://127.0.0.1/lab")
     finally:
         served.terminate()

@@ -97,11 +97,11 @@ def test_the_files_of_a_package_are_left_to_its_scripts() -> None:
 def test_a_group_of_mod_wsgi_began_with_its_oldest_process() -> None:
     before = time.time()
     name = "(wsgi:lab-of-a-test)"
-    command = ["bash", "-c", f"exec -a '{name}' sleep 30"]
+    command = ["bash", "-c", f"exec -a '{name}' sleep 30"]  # killed below
     with subprocess.Popen(command) as process:
         try:
             while name.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-                time.sleep(0.01)
+                time.sleep(0.01)  # until bash has become it
             found = service_current.group_began("lab-of-a-test")
         finally:
             process.kill()
