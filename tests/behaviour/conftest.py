@@ -50,6 +50,24 @@ class Prediction:
         self.output.seek(0)
         return code, self.output.read()
 
+    def judge(self, name: str) -> None:
+        """Fail unless the run comes to its end and would change nothing on a host; say all that it would."""
+        code, output = self.result()
+        told = recap(output, name)
+        assert told, f"the run did not come to its end ({code}):\n{output[-3000:]}"
+        tasks = [
+            task
+            for task in re.split(r"^(?=(?:TASK|RUNNING HANDLER) \[)", output, flags=re.M)
+            if f"changed: [{name}]" in task
+        ]
+        # a run that fails has said before what it would change
+        changes = "these tasks would change something:\n\n" + "".join(tasks) if tasks else ""
+        assert (told["failed"], told["unreachable"]) == (0, 0), (
+            f"the run would fail:\n{output[-3000:]}\n{changes}"
+        )
+        assert told["changed"] == 0, changes
+        assert code == 0, f"another host ended the run before its end:\n{output[-3000:]}"
+
 
 def recap(output: str, host: str) -> dict[str, int]:
     """Return what the last lines of a run count for a host (ok, changed, failed …); empty without such a line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ MESSAGE = b"x" * 70_000
 # What a client sends without reading: far above the bound, the buffers of two kernels, and Apache's.
 MOST = 96 * MIB
 DROPPED = "Dropped a socket at /live/echo"
+NOBODY = "Attempt to send on a closed protocol"
+TOO_LARGE = "bytes of memory are more than"
 
 pytestmark = [pytest.mark.probe, pytest.mark.disruptive]
 
@@ -59,6 +62,13 @@ def flood(connection: rawhttp.Connection, opcode: int, payload: bytes) -> None:
             sent += len(frame)
 
 
+def echoes(site: Site) -> int:
+    """Return how many applications of open echoes the instance counts."""
+    connection, _ = site.open(site.under("info"))
+    with connection:
+        return int(json.loads(connection.message())["echoes"])
+
+
 @pytest.mark.parametrize(
     ("opcode", "payload"),
     [(rawhttp.TEXT, MESSAGE), (rawhttp.PING, b"p" * 125)],
@@ -78,6 +88,11 @@ def test_a_client_that_does_not_read_is_dropped(
                 flood(connection, opcode, payload)
             neighbour.send_frame(b"still here?")
             assert neighbour.message() == b"still here?"
+        # sooner than Daphne cancels an application that does not end
+        end = time.monotonic() + 5
+        while echoes(site) > 1:
+            assert time.monotonic() < end, "the application of a dropped socket is not told"
+            time.sleep(0.2)
     assert pid(host, unit) == process, journal(host, unit)
     assert journal(host, unit, 10_000).count(DROPPED) == dropped + 2
     grown = (resident(host, unit) - before) // MIB
@@ -112,6 +127,7 @@ def small(host: Host, unit: str) -> Iterator[None]:
 @pytest.mark.usefixtures("small")
 def test_an_instance_that_grows_too_large_starts_anew(host: Host, site: Site, unit: str) -> None:
     process = pid(host, unit)
+    ended, refused = (journal(host, unit, 10_000).count(text) for text in (TOO_LARGE, NOBODY))
     end = time.monotonic() + 60
     with ExitStack() as floods:
         while pid(host, unit) in (0, process):
@@ -119,7 +135,10 @@ def test_an_instance_that_grows_too_large_starts_anew(host: Host, site: Site, un
             with suppress(OSError):  # it is just ending
                 connection, _ = site.open(site.under("echo"))
                 flood(floods.enter_context(connection), rawhttp.TEXT, MESSAGE)
-    assert "bytes of memory are more than" in journal(host, unit)
+    # the last flood may have met the next process
+    assert journal(host, unit, 10_000).count(TOO_LARGE) > ended, journal(host, unit)
+    # an application that still sends when its socket was told to leave does no wrong
+    assert journal(host, unit, 10_000).count(NOBODY) == refused
     # systemd holds the socket: a handshake waits for the new process
     connection, response = site.open(site.under("echo"), timeout=60)
     with connection:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.behaviour.conftest import journal
+from tests.behaviour.conftest import Prediction, journal
 from tests.behaviour.test_services import expected_units
 
 pytestmark = pytest.mark.disruptive
@@ -61,3 +61,13 @@ def test_pages_and_sockets_are_served_again(
                 site["health_path"],
             )
             assert probe.rc == 0, probe.stderr
+
+
+@pytest.mark.usefixtures("rebooted")
+def test_the_next_run_would_change_nothing(host: Host, request: pytest.FixtureRequest) -> None:
+    """A boot takes back what stands where Debian itself writes."""
+    prediction = Prediction(request.config.getoption("ansible_inventory"))
+    try:
+        prediction.judge(host.backend.host)
+    finally:
+        prediction.stop()

@@ -66,6 +66,16 @@ class BoundedProtocol(WebSocketProtocol):
             )
             self.transport.abortConnection()
 
+    def serverSend(self, content: str | bytes, binary: bool = False) -> None:  # noqa: N802 - daphne's name
+        """Send a message of the application; after a close frame, its own or the client's, there is nobody to read it."""
+        if self.state == WebSocketProtocol.STATE_OPEN:
+            super().serverSend(content, binary)
+
+    def onClose(self, *of: Any) -> None:  # noqa: N802 - autobahn's name
+        """Let the application of a dropped socket know, as that of any other."""
+        self.muted = self.muted and not self.dropped
+        super().onClose(*of)
+
 
 class SwitchboardServer(Server):
     """Daphne's server, which takes leave and watches its memory."""

@@ -24,6 +24,15 @@ def readable(value: Any) -> Any:
 class Echo(AsyncWebsocketConsumer):
     """Send each message back as it came."""
 
+    open = 0  # how many of them this process has
+
+    async def connect(self) -> None:
+        Echo.open += 1
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        Echo.open -= 1
+
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.send(text_data=text_data, bytes_data=bytes_data)
 
@@ -37,7 +46,8 @@ class Info(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         await self.accept("b" if "b" in offered else None)
         told = {name: readable(self.scope.get(name)) for name in self.fields}
-        await self.send(text_data=json.dumps({**told, "subprotocols": offered}))
+        told |= {"subprotocols": offered, "echoes": Echo.open}
+        await self.send(text_data=json.dumps(told))
 
 
 class Deny(AsyncWebsocketConsumer):
