@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.common import BUILD, ToolError, environment, image_name, run
+import yaml
+
+from tools.common import BUILD, ROOT, ToolError, environment, image_name, run
 
 FOLDER = BUILD / "bench"
 PREFIX = os.environ.get("BENCH_HOSTS", "switchboard-bench")
@@ -71,9 +73,21 @@ class Host:
         for name, path in files.items():
             run(["scp", *self.options, str(path), f"admin@{self.address}:/tmp/by-hand/{name}"])
 
-    def playbook(self, name: str, **extra_vars: object) -> list[str]:
-        """Return the command that runs a playbook as a newcomer would."""
+    def playbook(
+        self, name: str, site: dict[str, object] | None = None, **extra_vars: object
+    ) -> list[str]:
+        """Return the command that runs a playbook as a newcomer would.
+
+        Args:
+            name: the playbook.
+            site: keys that the demonstration site's entry gets.
+            extra_vars: more variables.
+        """
         inventories = ["-i", "inventory/single", "-i", str(self.folder / "inventory")]
+        text = (ROOT / "inventory/single/group_vars/all/sites.yml").read_text(encoding="utf-8")
+        sites = yaml.safe_load(text)["sites"]
+        sites["graphspace"] |= {"domain": self.address, **(site or {})}
+        extra_vars = {"sites": sites, **extra_vars}
         return ["ansible-playbook", *inventories, "--extra-vars", json.dumps(extra_vars), name]
 
     def ad_hoc(self, module: str, arguments: str) -> list[str]:

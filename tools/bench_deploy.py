@@ -71,7 +71,7 @@ def ansible(host: Host, project: Project, name: str) -> tuple[float, int]:
         ToolError: it failed.
     """
     start = time.monotonic()
-    command = host.playbook(name, django_directory=str(project.folder))
+    command = host.playbook(name, site={"source": {"directory": str(project.folder)}})
     done = run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
     seconds = time.monotonic() - start
     recap = re.search(r"server1\s*: ok=(\d+)\s+changed=(\d+)", done.stdout)
@@ -164,7 +164,9 @@ def warm(project: Project) -> None:
     host = Host(f"{PREFIX}-warm", FOLDER / "hosts" / "warm")
     try:
         host.create()
-        preflight = host.playbook("playbooks/preflight.yml", django_directory=str(project.folder))
+        preflight = host.playbook(
+            "playbooks/preflight.yml", site={"source": {"directory": str(project.folder)}}
+        )
         run(preflight, env=environment())
         host.send({"project.tar.gz": project.pack()})
         host.shell("sudo bash -s warm", SCRIPT)

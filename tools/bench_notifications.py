@@ -288,7 +288,9 @@ def main() -> int:
         topics.append({"name": TOPIC, "partitions": 3})
         secrets = {"SEED_PASSWORD": PASSWORD}
         command = host.playbook(
-            "site.yml", kafka_topics=topics, django_secrets=secrets, django_commands=["seed"]
+            "site.yml",
+            site={"secrets": secrets, "releases": {"commands": ["seed"]}},
+            kafka_topics=topics,
         )
         run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
         host.check()

@@ -600,7 +600,7 @@ def plot(bench: Bench) -> list[Path]:
     return paths
 
 
-def deploy(host: Host, websockets: int, extra: dict[str, object]) -> None:
+def deploy(host: Host, websockets: int, extra: dict[str, Any]) -> None:
     """Deploy the probe project and see that it serves.
 
     Raises:
@@ -608,37 +608,37 @@ def deploy(host: Host, websockets: int, extra: dict[str, object]) -> None:
     """
     command = host.playbook(
         "site.yml",
-        site_name=SITE,
-        django_directory=str(ROOT / "tests" / "projects" / "probe"),
-        django_settings_module="beacon.config",
-        django_wsgi_module="beacon.web",
-        django_asgi_module="beacon.sockets",
-        django_environment={
-            "BEACON_HOSTS": host.address,
-            "BEACON_DB": f"/srv/{SITE}/data/{SITE}.sqlite3",
+        sites={
+            SITE: {
+                "domain": host.address,
+                "source": {"directory": "tests/projects/probe"},
+                "settings": "beacon.config",
+                "wsgi": "beacon.web",
+                "asgi": "beacon.sockets",
+                "websockets": {
+                    "paths": ["/live/"],
+                    "health": "/live/echo",
+                    "port": PORTS["Daphne"],
+                    "instances": INSTANCES,
+                    "max": websockets,
+                },
+                "pages": {"processes": PROCESSES, "threads": THREADS},
+                "environment": {
+                    "BEACON_HOSTS": "{domain}",
+                    "BEACON_DB": "{data}/probe.sqlite3",
+                },
+                "secret_key_variable": "BEACON_SECRET",
+                "static": {"variable": "BEACON_STATIC"},
+                "checks": {"fail_level": "ERROR"},
+            }
         },
-        django_secret_key_variable="BEACON_SECRET",  # noqa: S106 - a name
-        django_static_root_variable="BEACON_STATIC",
-        django_check_fail_level="ERROR",
-        django_services={},
-        django_timers={},
-        django_kafka_topics=[],
-        kafka_topics=[],
         kafka_heap_mb=384,
         zookeeper_heap_mb=128,
         # all addresses, so that the load can ask the same Daphne without a proxy
         daphne_address="0.0.0.0",  # noqa: S104 - a test host
-        daphne_port=PORTS["Daphne"],
-        daphne_instances=INSTANCES,
-        daphne_health_path="/live/echo",
-        apache_websocket_backend=f"127.0.0.1:{PORTS['Daphne']}",
-        apache_websocket_paths=["/live/"],
-        apache_max_websockets=websockets,
         # the load has one address
         apache_max_websockets_per_address=websockets,
         apache_max_connections_per_address=websockets + 1000,
-        apache_wsgi_processes=PROCESSES,
-        apache_wsgi_threads=THREADS,
         **extra,
     )
     run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
@@ -654,7 +654,7 @@ def main() -> int:
     if os.environ.get("STRETCH"):
         sockets.append(STRETCHED)
     websockets = number("WEBSOCKETS", max(sockets) + 500)
-    extra: dict[str, object] = {}
+    extra: dict[str, Any] = {}
     if "OLD_GENERATIONS" in os.environ:
         extra["apache_old_generations"] = number("OLD_GENERATIONS", 3)
     only = os.environ.get("ONLY", " ".join(KINDS)).split()

@@ -107,7 +107,7 @@ def sign_ins() -> list[tuple[str, str]]:
     answer = run(
         ["ansible-inventory", "-i", "inventory/demo", "--host", DEMO_HOST], env=environment()
     )
-    password = json.loads(answer.stdout).get("django_secrets", {}).get("SEED_PASSWORD", "")
+    password = json.loads(answer.stdout)["sites"]["graphspace"]["secrets"]["SEED_PASSWORD"]
     return [(name, password) for name in people]
 
 

@@ -1,8 +1,8 @@
 """Write docs/reference.md from the roles: each public variable with its type, default and description.
 
 The types, choices and descriptions stand in `roles/<role>/meta/argument_specs.yml`, the defaults in
-`roles/<role>/defaults/main.yml`, and which variables a site may override in `__<role>_defaults` of
-`roles/<role>/vars/main.yml`. Nothing is written here that does not stand there.
+`roles/<role>/defaults/main.yml`, the keys of a site's entry in `plugins/site_keys.yml`. Nothing is written
+here that does not stand there.
 
     python3 -m tools.reference            # write the file
     python3 -m tools.reference --check    # fail where it is stale
@@ -20,13 +20,28 @@ import yaml
 from tools.common import ROOT, ToolError, main_guard, say
 
 TARGET = ROOT / "docs" / "reference.md"
+KEYS = ROOT / "plugins" / "site_keys.yml"
 # The order in which site.yml applies the roles; any other role follows by name.
 ORDER = ("base", "zookeeper", "kafka", "django", "daphne", "certificates", "apache")
 HEAD = """# Reference: every variable
 
 Generated from the roles' argument specs and defaults by `python3 -m tools.reference`; edit those, not this
-page. A variable marked *site* may also be set for one site alone: write it into that site's entry of
-`<role>_sites` without the role's prefix. `{site}` in a value stands for the site's name.
+page. `{site}` in a value stands for the site's name.
+"""
+SITES = """## sites
+
+`sites.<name>` is one site; what its keys are, and the role's variable that each becomes. A dot leads into a group:
+`websockets.port` is written `websockets: {port: 9109}`. What an entry does not name has the variable's default, or
+what the inventory says of the variable for all sites.
+
+In `environment`, `secrets`, `services` and `write_paths` a word in braces stands for what follows from the entry:
+`{site}` its name, `{domain}`, `{hosts}` the domain and the aliases with commas between them, `{data}` the folder that
+the site may write to, `{kafka}` the brokers, `{topic_prefix}` what precedes the site's topics, `{tls}` 1 or 0. `{port}`
+in a service's command is its port. Other braces stay as they are. A relative `source.directory` lies below the
+bundle's own folder.
+
+| key | type | default | | variable |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -91,7 +106,6 @@ def section(folder: Path, role: str) -> str:
         raise ToolError(f"roles/{role}/meta/argument_specs.yml has no entry point `main`. Add it.")
     options: dict[str, Any] = specs["main"].get("options") or {}
     defaults = load(folder / role / "defaults" / "main.yml")
-    per_site = load(folder / role / "vars" / "main.yml").get(f"__{role}_defaults") or {}
     lines = [
         f"## {role}",
         "",
@@ -104,14 +118,36 @@ def section(folder: Path, role: str) -> str:
         default = code(defaults[name]) if name in defaults else ""
         if option.get("required") and name not in defaults:
             default = "**required**"
-        site = " *site*" if name.removeprefix(f"{role}_") in per_site else ""
-        lines.append(f"| `{name}`{site} | {kind(option)} | {default} | {cell(described(option))} |")
+        lines.append(f"| `{name}` | {kind(option)} | {default} | {cell(described(option))} |")
     return "\n".join(lines)
 
 
-def page(folder: Path) -> str:
-    """Return the whole page for the roles below a folder."""
-    return "\n\n".join([HEAD.strip(), *(section(folder, role) for role in roles(folder))]) + "\n"
+def sites(folder: Path, keys: dict[str, Any]) -> str:
+    """Return the part of the page that tells the keys of a site's entry."""
+    options: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for role in roles(folder):
+        spec = load(folder / role / "meta" / "argument_specs.yml")["argument_specs"]
+        options |= spec.get("main", {}).get("options") or {}
+        defaults |= load(folder / role / "defaults" / "main.yml")
+    lines = []
+    for key, entry in keys.items():
+        own = entry if isinstance(entry, dict) else {}
+        names = own.get("variables", []) if own else [entry] if isinstance(entry, str) else entry
+        option = own or options[names[0]]
+        default = code(defaults[names[0]]) if names and names[0] in defaults else ""
+        if own.get("required"):
+            default = "**required**"
+        variables = " ".join(f"`{name}`" for name in names)
+        text = cell(described(option))
+        lines.append(f"| `{key}` | {kind(option)} | {default} | {text} | {variables} |")
+    return SITES + "\n".join(lines)
+
+
+def page(folder: Path, keys: dict[str, Any]) -> str:
+    """Return the whole page for the roles below a folder and the keys of a site's entry."""
+    parts = [HEAD.strip(), *([sites(folder, keys)] if keys else [])]
+    return "\n\n".join([*parts, *(section(folder, role) for role in roles(folder))]) + "\n"
 
 
 def main() -> int:
@@ -123,7 +159,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments not in ([], ["--check"]):
         raise ToolError("Usage: python3 -m tools.reference [--check]")
-    text = page(ROOT / "roles")
+    text = page(ROOT / "roles", load(KEYS))
     if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
         return 0
     if arguments:

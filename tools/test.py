@@ -291,7 +291,7 @@ def main() -> int:
         "demo": demo_tests,
         "readme": readme_commands,
         "debian12": scenario("debian12", old, then=("attacks", "faults")),
-        "seed": scenario("seed", new),
+        "seed": scenario("seed", new, then=("removal",)),
         "single": scenario("single", new, then=("interruptions",)),
     }
     unknown = set(wanted) - set(steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from testinfra.host import Host
+
+from plugins.filter.sites import KEYS, site_lists, variables_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = ROOT / "tests" / "refusals" / "role.yml"
@@ -73,8 +76,9 @@ class Bench:
         self.name = name
         self.host = host
         self.variables: dict[str, Any] = listing["_meta"]["hostvars"][name]
-        # this would differ for a playbook in another folder
-        self.variables["test_projects"] = str(ROOT / "tests" / "projects")
+        # the inventory's listing has the templates as they stand
+        self.entries: dict[str, Any] = resolved(self.variables["sites"], self.variables)
+        self.lists = site_lists(self.entries, self.variables, "127.0.0.1:9092")
         # switchboard is their parent, which the inventory of the many names must have too
         self.groups = ["switchboard"] + [
             group
@@ -83,27 +87,44 @@ class Bench:
         ]
 
     def site(self, role: str, name: str, **changes: Any) -> dict[str, Any]:
-        """Return a site's entry in <role>_sites with changes made to it."""
-        entries = [site for site in self.variables[f"{role}_sites"] if site["name"] == name]
-        assert entries, f"The inventory has no site {name} in {role}_sites; the tests need it."
+        """Return what a role is told of a site, with changes made to it."""
+        entries = [site for site in self.lists[role] if site["name"] == name]
+        assert entries, f"The inventory has no site {name}; the tests need it."
         return {**copy.deepcopy(entries[0]), **changes}
 
     def sites(self, role: str, name: str, **changes: Any) -> list[dict[str, Any]]:
-        """Return <role>_sites whole, with changes made to one site's entry."""
+        """Return <role>_sites whole, with changes made to what it says of one site."""
         changed = self.site(role, name, **changes)
-        return [
-            changed if site["name"] == name else site for site in self.variables[f"{role}_sites"]
-        ]
+        return [changed if site["name"] == name else site for site in self.lists[role]]
+
+    def changed(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return `sites` with changes made to one entry.
+
+        Args:
+            name: the site.
+            changes: by key, a dot leading into a group, or by the role's variable that the key is. A source takes the
+                place of the one before.
+        """
+        sites = copy.deepcopy(self.entries)
+        for word, value in changes.items():
+            key = next((key for key in KEYS if word in variables_of(key)), word)
+            *groups, last = key.split(".")
+            if groups == ["source"] and last in ("directory", "git", "archive"):
+                sites[name]["source"] = {}
+            place = sites[name]
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[last] = value
+        return sites
 
     def play(
         self, playbook: Path, extra: dict[str, Any] | None = None, inventory: str = "", **env: str
     ) -> Run:
         """Run a playbook with extra variables and return its exit code and its output."""
-        values = {"test_projects": self.variables["test_projects"], **(extra or {})}
         command = ["ansible-playbook", "-i", inventory or self.inventory, str(playbook)]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         done = subprocess.run(
-            [*command, "-e", json.dumps(values)],
+            [*command, "-e", json.dumps(extra or {})],
             cwd=ROOT,
             env={
                 **kept,
@@ -163,19 +184,25 @@ class Bench:
 
     def status(self, site: str) -> int:
         """Return the HTTP status of a site's first page, asked for on the host itself."""
-        (entry,) = (entry for entry in self.variables["apache_sites"] if entry["name"] == site)
-        name = entry["server_name"]
-        if "{{" in name:
-            name = self.variables["site_domain"]
-        port = self.variables["apache_http_port"]
-        return int(self.page(name, port, "-o /dev/null -w '%{http_code}'"))
+        return int(self.page(site, "-o /dev/null -w '%{http_code}'"))
 
-    def page(self, name: str, port: int, options: str = "") -> str:
+    def page(self, site: str, options: str = "") -> str:
         """Return what curl prints for a site's first page."""
-        header = shlex.quote(f"Host: {name}")
+        header = shlex.quote(f"Host: {self.entries[site]['domain']}")
+        port = self.variables.get("apache_http_port", 80)
         return self.host.check_output(
             f"curl --silent --max-time 20 {options} -H {header} http://127.0.0.1:{port}/"
         )
+
+
+def resolved(value: Any, variables: dict[str, Any]) -> Any:
+    """Put a variable's value for a text that is its name in two pairs of braces."""
+    if isinstance(value, dict):
+        return {key: resolved(item, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolved(item, variables) for item in value]
+    name = re.fullmatch(r"{{ (\w+) }}", value) if isinstance(value, str) else None
+    return resolved(variables[name[1]], variables) if name else value
 
 
 def answer_of(name: str, report: dict[str, Any]) -> Answer:

@@ -41,8 +41,13 @@ class Case:
 
 
 def of_site(role: str, name: str, **changes: Any) -> dict[str, Any]:
-    """Mark changes to one site's entry in <role>_sites; they are put into the whole list later."""
-    return {f"{role}_sites": (role, name, changes)}
+    """Mark changes to one site's entry, by a role's variables; they are put into `sites` later."""
+    return of_entry(name, {f"{role}_{key}": value for key, value in changes.items()})
+
+
+def of_entry(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Mark changes to one site's entry, by its keys; they are put into `sites` later."""
+    return {"sites": (name, changes)}
 
 
 # A host with another operating system, less memory or a smaller disk: Ansible runs its modules there with a Python
@@ -88,22 +93,50 @@ CASES = [
     ),
     Case(
         "type-of-sites",
-        {"django_sites": {"name": "lab"}},
-        ("django_sites",),
+        {"sites": [{"name": "lab"}]},
+        ("sites is [{'name': 'lab'}]: it must be a mapping. Write the name of each site",),
     ),
     # an unknown choice, an unknown key
     Case("choice", {"kafka_source": "svn"}, ("kafka_source", "maven, archive, local", "svn")),
     Case(
         "choice-of-a-site",
-        of_site("django", "plain", source="svn"),
+        of_site("apache", "probe", websocket_mode="any"),
         (
-            "django_source is 'svn': it is none of its choices. Use one of directory, git, archive. (site plain)",
+            "apache_websocket_mode is 'any': it is none of its choices. Use one of rewrite, seed. (site probe)",
         ),
     ),
     Case(
         "key-of-a-site",
-        of_site("daphne", "probe", instance=2),
-        ("].instance is 2: daphne has no such setting. Did you mean instances?",),
+        of_entry("probe", {"websockets.instance": 2}),
+        (
+            "sites.probe.websockets.instance is 2: a site has no such key. Did you mean websockets.instances?",
+        ),
+    ),
+    Case(
+        "group-of-a-site",
+        of_entry("probe", {"websockets": 9109}),
+        ("sites.probe.websockets is 9109: it must be a mapping of keys.",),
+    ),
+    Case(
+        "former-list",
+        {"apache_sites": [{"name": "probe", "server_name": "probe.test"}]},
+        ("apache_sites is set in the inventory: a site is one entry of `sites` now.",),
+    ),
+    Case(
+        "two-sources",
+        of_entry(
+            "plain",
+            {
+                "source.git": "https://git.example.org/lab.git",
+                "source": {"directory": "a", "git": "b"},
+            },
+        ),
+        ("sites.plain.source is {", "Name one of directory, git, archive."),
+    ),
+    Case(
+        "websockets-without-asgi",
+        of_entry("plain", {"websockets.port": 9119}),
+        ("sites.plain.websockets is given, and asgi is empty",),
     ),
     # a variable that no role has
     Case(
@@ -123,25 +156,19 @@ CASES = [
     ),
     Case(
         "removed-from-a-site",
-        of_site("apache", "probe", http2_websockets=True),
-        ("].http2_websockets is True: it was removed. Delete it",),
+        of_entry("probe", {"https.http2_websockets": True}),
+        ("sites.probe.https.http2_websockets is True: a site has no such key.",),
     ),
     # a missing required variable
     Case(
         "missing-settings",
         of_site("django", "plain", settings_module=""),
-        (
-            "django_settings_module is empty: a site needs one.",
-            "such as lab.settings. (site plain)",
-        ),
+        ("sites.plain.settings is empty: a site needs one.",),
     ),
     Case(
         "missing-server-name",
         of_site("apache", "plain", server_name=""),
-        (
-            "apache_server_name of site plain is empty: ",
-            "Write the name that stands in the browser",
-        ),
+        ("sites.plain.domain is empty: a site needs one.",),
     ),
     Case(
         "missing-kafka-checksum",
@@ -150,7 +177,7 @@ CASES = [
     ),
     Case(
         "missing-archive-checksum",
-        of_site("django", "plain", source="archive", archive="http://127.0.0.1:1/plain.tar.gz"),
+        of_site("django", "plain", archive="http://127.0.0.1:1/plain.tar.gz"),
         (
             "django_archive_sha256 is empty: ",
             "Take them from `sha256sum` of an archive that you trust.",
@@ -159,9 +186,9 @@ CASES = [
     # names
     Case(
         "site-name",
-        {"django_sites": [{"name": "Not a user"}]},
+        {"sites": {"Not a user": {}}},
         (
-            "django_sites[0].name is 'Not a user': ",
+            "sites.Not a user is 'Not a user': ",
             "Use a letter, then up to 30 lower-case letters",
         ),
     ),
@@ -213,7 +240,7 @@ CASES = [
     ),
     Case(
         "port-taken-relay",
-        {"django_service_ports": {"relay": STRANGER}},
+        of_entry("graphspace", {"services": {"relay": {"command": "relay", "port": STRANGER}}}),
         (
             f"django_service_ports.relay (site graphspace) is {STRANGER}: python3 (process ",
             "Stop it, or choose another",
@@ -221,7 +248,10 @@ CASES = [
     ),
     Case(
         "relay-on-the-port-of-apache",
-        {"django_service_ports": {"relay": 17001}, "apache_http_port": 17001},
+        {
+            **of_entry("graphspace", {"services": {"relay": {"command": "relay", "port": 17001}}}),
+            "apache_http_port": 17001,
+        },
         (
             "django_service_ports.relay (site graphspace) is 17001: apache_http_port names the same port.",
         ),
@@ -245,7 +275,7 @@ CASES = [
     Case(
         "two-sites-on-one-port",
         of_site("daphne", "probe", port=9099),
-        ("daphne_port (site probe) is 9099: daphne_port (site graphspace) names the same port.",),
+        ("sites.probe.websockets.port is 9099: the site graphspace has it. 9109 is free.",),
     ),
     # the host
     Case(
@@ -341,11 +371,10 @@ CASES = [
         ("kafka_version is 4.0.0: Kafka 4 has no ZooKeeper mode", "Set kafka_version to 3.9.2."),
     ),
     Case(
-        "topic-that-kafka-lacks",
-        {"django_kafka_topics": ["graphspace.nowhere"]},
+        "topic-with-another-key",
+        of_entry("graphspace", {"topics": {"owner": {"parts": 3}}}),
         (
-            "django_kafka_topics is ['graphspace.nowhere']: kafka_topics lacks graphspace.nowhere. "
-            "Declare it there, or take it out of the site graphspace.",
+            "sites.graphspace.topics.owner is {'parts': 3}: a topic has config, partitions, replication_factor.",
         ),
     ),
     # the project
@@ -359,7 +388,7 @@ CASES = [
     ),
     Case(
         "unreachable-repository",
-        of_site("django", "plain", source="git", repository=f"git://127.0.0.1:{CLOSED}/plain.git"),
+        of_site("django", "plain", repository=f"git://127.0.0.1:{CLOSED}/plain.git"),
         (
             f"django_repository is git://127.0.0.1:{CLOSED}/plain.git: it can't be fetched: ",
             "Correct the address, or let this control node reach it",
@@ -370,7 +399,6 @@ CASES = [
         of_site(
             "django",
             "plain",
-            source="archive",
             archive="{server}/plain.tar.gz",
             archive_sha256=ZEROS,
         ),
@@ -394,7 +422,7 @@ CASES = [
     ),
     Case(
         "requirements-without-channels-and-daphne",
-        of_site("django", "plain", asgi_module="ledger.entry"),
+        of_entry("plain", {"asgi": "ledger.entry", "websockets.port": 9119}),
         (
             "django_requirements is requirements.txt: it lacks channels and daphne. Add it and lock again, "
             "or leave django_asgi_module empty.",
@@ -439,7 +467,6 @@ GOOD = [
         of_site(
             "django",
             "plain",
-            source="archive",
             archive="{server}/plain.tar.gz",
             archive_sha256="{digest}",
         ),
@@ -533,11 +560,11 @@ def told(
 def expanded(bench: Bench, variables: dict[str, Any]) -> dict[str, Any]:
     """Put what of_site marks into the whole list of sites, and leave out tiers that the case is not about."""
     whole = {
-        key: bench.sites(*value[:2], **value[2]) if isinstance(value, tuple) else value
+        key: bench.changed(*value) if isinstance(value, tuple) else value
         for key, value in variables.items()
     }
     tiers = {"zookeeper": "zookeeper", "kafka": "kafka"} | dict.fromkeys(
-        ("django", "daphne", "apache"), "web"
+        ("django", "daphne", "apache", "sites"), "web"
     )
     about = {tiers.get(key.split("_")[0], "switchboard") for key in variables}
     if len(about) == 1 and "groups" not in whole:

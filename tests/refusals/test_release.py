@@ -188,4 +188,4 @@ def test_one_site_that_is_refused_does_not_keep_another_from_its_release(
     )
     assert "Site plain: " not in run.output
     assert bench.status("probe") == 200
-    assert news in bench.page("plain.test", bench.variables["apache_http_port"])
+    assert news in bench.page("plain")

@@ -57,7 +57,7 @@ def release(bench: Bench, news: str, cache: Path, **changes: Any) -> None:
     }
     first = bench.role("django", **values)
     assert first.code == 0, first.output[-4000:]
-    assert news in bench.page("plain.test", bench.variables["apache_http_port"])
+    assert news in bench.page("plain")
     before = bench.state()
     second = bench.role("django", **values)
     assert second.code == 0, second.output[-4000:]

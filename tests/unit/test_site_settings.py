@@ -59,6 +59,11 @@ def test_the_name_of_the_site_stands_in_for_its_placeholder() -> None:
     assert lab["write_paths"] == ["/srv/lab/data"]
 
 
+def test_a_setting_that_was_removed_is_refused_with_what_became_of_it() -> None:
+    text = refusal([{"name": "lab", "http2_websockets": True}], "apache", {"server_name": ""})
+    assert "apache_sites[0].http2_websockets is True: it was removed. Delete it" in text
+
+
 def test_what_a_site_names_itself_is_taken_as_it_stands() -> None:
     (lab,) = settle([{"name": "lab", "project_path": "/opt/{site}"}])
     assert lab["project_path"] == "/opt/{site}"

@@ -67,7 +67,7 @@ class BoundedProtocol(WebSocketProtocol):
             self.transport.abortConnection()
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:  # noqa: N802 - daphne's name
-        """Send a message of the application; after a close frame, its own or the client's, there is nobody to read it."""
+        """Send a message of the application; after a close frame of either side there is nobody to read it."""
         if self.state == WebSocketProtocol.STATE_OPEN:
             super().serverSend(content, binary)
 

@@ -1,0 +1,335 @@
+"""What the roles are told of the sites: each role's own list, worked out of the one entry that a site has in ``sites``.
+
+A key of an entry is a role's variable under the name by which a person looks for it (plugins/site_keys.yml); the rest,
+which follows from these or from the site's name, is worked out here and written nowhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+ROLE_NAMES = ("django", "daphne", "certificates", "apache")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
+TOPIC_KEYS = {"partitions", "replication_factor", "config"}
+
+# The keys of an entry, and the role's variables that each is.
+KEYS: dict[str, Any] = yaml.safe_load(
+    (Path(__file__).resolve().parents[1] / "site_keys.yml").read_text(encoding="utf-8")
+)
+GROUPS = {key.split(".")[0] for key in KEYS if "." in key}
+SECRET_WORD = re.compile(r"secret|password|passwd|token", re.I)
+# What Django's deployment checks ask for and Apache does, or what nobody can have without TLS.
+SILENCED = {
+    True: {
+        "security.W004": "HSTS is https.hsts_max_age",
+        "security.W008": "Apache leads to HTTPS",
+    },
+    False: {
+        "security.W004": "no HSTS without TLS",
+        "security.W008": "no HTTPS to lead to",
+        **dict.fromkeys(
+            ("security.W010", "security.W011", "security.W012", "security.W016"),
+            "no Secure cookies without TLS",
+        ),
+    },
+}
+# The lists that a site had an entry in, before `sites`.
+# Where Apache reaches what listens on every address.
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound here
+FORMER = tuple(f"{role}_sites" for role in ROLE_NAMES)
+
+
+@cache
+def options() -> dict[str, dict[str, Any]]:
+    """Return the option of each key, as an argument specification types it."""
+    roles: dict[str, Any] = {}
+    for role in ROLE_NAMES:
+        text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+        roles |= yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    return {
+        key: entry if isinstance(entry, dict) else roles[variables_of(key)[0]]
+        for key, entry in KEYS.items()
+    }
+
+
+def variables_of(key: str) -> list[str]:
+    """Return the roles' variables that a key is; none for one that they take in another form."""
+    entry = KEYS.get(key, {})
+    if isinstance(entry, str):
+        return [entry]
+    return entry if isinstance(entry, list) else entry.get("variables", [])
+
+
+def flat(entry: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return an entry with the keys of its groups as ``group.key``; a group that is no mapping stays as it stands."""
+    found: dict[str, Any] = {}
+    for key, value in entry.items():
+        path = f"{above}{key}"
+        if path in GROUPS and isinstance(value, Mapping):
+            found |= flat(value, f"{path}.")
+        else:
+            found[path] = value
+    return found
+
+
+def _nearest(key: str) -> str:
+    """Return the key that somebody may have meant, or an empty text."""
+    close = difflib.get_close_matches(key, [*options(), *GROUPS], n=1)
+    if close:
+        return close[0]
+    # the right word in the wrong group
+    last = {path.split(".")[-1]: path for path in options()}
+    close = difflib.get_close_matches(key.split(".")[-1], [*last], n=1)
+    return last[close[0]] if close else ""
+
+
+def site_faults(sites: Any, host: Mapping[str, Any], only: str = "") -> list[str]:
+    """Return what is wrong with ``sites``, a sentence each: the key, its value, why, and the remedy.
+
+    Args:
+        sites: what the inventory says.
+        host: the variables of the host that `site_lists` takes; any former list among them is refused.
+        only: the name of the one site that the run is for, empty for all.
+    """
+    found = [
+        f"{name} is set in the inventory: a site is one entry of `sites` now. Move it there; UPGRADING.md shows how."
+        for name in FORMER
+        if name in host
+    ]
+    if not isinstance(sites, Mapping):
+        return [
+            *found,
+            f"sites is {sites!r}: it must be a mapping. Write the name of each site, and its keys below it.",
+        ]
+    if only and only not in sites:
+        found.append(f"site is {only!r}: `sites` has {', '.join(map(str, sites)) or 'none'}.")
+    for name, entry in sites.items():
+        found += _entry_faults(str(name), entry)
+    return found or _clashes(sites, host)
+
+
+def _entry_faults(name: str, entry: Any) -> list[str]:
+    if not NAME.fullmatch(name):
+        return [
+            f"sites.{name} is {name!r}: a site's name is also a user and a unit. "
+            "Use a letter, then up to 30 lower-case letters, digits and hyphens."
+        ]
+    if not isinstance(entry, Mapping):
+        return [f"sites.{name} is {entry!r}: it must be a mapping. Write `domain: …` below it."]
+    known = options()
+    found = []
+    given = flat(entry)
+    for key, value in given.items():
+        where = f"sites.{name}.{key}"
+        if key in known:
+            continue  # its type is the role's to judge
+        if key in GROUPS:
+            found.append(f"{where} is {value!r}: it must be a mapping of keys.")
+            continue
+        close = _nearest(key)
+        remedy = f"Did you mean {close}?" if close else "docs/reference.md has all of them."
+        hidden = known.get(close, {}).get("no_log") or SECRET_WORD.search(key)
+        shown = "hidden" if hidden else repr(value)
+        found.append(f"{where} is {shown}: a site has no such key. {remedy}")
+    for key in ("domain", "settings"):
+        if not given.get(key):
+            found.append(f"sites.{name}.{key} is empty: a site needs one. Write it.")
+    kinds = [key for key in ("directory", "git", "archive") if given.get(f"source.{key}")]
+    if len(kinds) != 1:
+        found.append(
+            f"sites.{name}.source is {entry.get('source')!r}: the project comes from one place. "
+            "Name one of directory, git, archive."
+        )
+    if entry.get("websockets") and not given.get("asgi"):
+        found.append(
+            f"sites.{name}.websockets is given, and asgi is empty: WebSockets are for a project with an ASGI "
+            "application. Name it, or take websockets away."
+        )
+    topics = given.get("topics") or {}
+    if not isinstance(topics, Mapping):
+        return [
+            *found,
+            f"sites.{name}.topics is {topics!r}: it must be a mapping. Write `owner: {{partitions: 3}}` below it.",
+        ]
+    for topic, wanted in topics.items():
+        if not TOPIC.fullmatch(str(topic)):
+            found.append(
+                f"sites.{name}.topics.{topic} is {topic!r}: that is no name of a topic. "
+                "Use letters, digits, dots, hyphens and underscores."
+            )
+        unknown = set(wanted or {}) - TOPIC_KEYS if isinstance(wanted or {}, Mapping) else {wanted}
+        if unknown:
+            found.append(
+                f"sites.{name}.topics.{topic} is {wanted!r}: a topic has {', '.join(sorted(TOPIC_KEYS))}."
+            )
+    return found
+
+
+def _port(given: Mapping[str, Any], host: Mapping[str, Any]) -> Any:
+    return given.get("websockets.port", host.get("daphne_port", 9099))
+
+
+def _clashes(sites: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
+    """Return the sites whose WebSockets have a port that an earlier site has, with a free one."""
+    live = {str(name): given for name, entry in sites.items() if (given := flat(entry)).get("asgi")}
+    ports = {name: _port(given, host) for name, given in live.items()}
+    found, owners = [], dict[Any, str]()
+    for name, port in ports.items():
+        owner = owners.setdefault(port, name)
+        if owner != name:
+            free = next(n for n in range(9099, 65536, 10) if n not in ports.values())
+            found.append(
+                f"sites.{name}.websockets.port is {port}: the site {owner} has it. {free} is free."
+            )
+    return found
+
+
+def site_lists(
+    sites: Mapping[str, Any], host: Mapping[str, Any], kafka: str = ""
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what each role is told of the sites, and the topics that Kafka is to have.
+
+    Args:
+        sites: the entries; of one that `site_faults` refuses nothing certain is returned.
+        host: the variables of the host, of which some hold for all sites (daphne_port, daphne_address,
+            daphne_instances, certificates_dir, certificates_acme_webroot).
+        kafka: the brokers' addresses with commas between them.
+
+    Returns:
+        ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables ``<role>_sites``
+        take them, and ``topics`` as ``kafka_topics`` takes them.
+    """
+    lists: dict[str, list[dict[str, Any]]] = {role: [] for role in (*ROLE_NAMES, "topics")}
+    for name, entry in sites.items() if isinstance(sites, Mapping) else ():
+        if not isinstance(entry, Mapping):
+            continue
+        given = {key: _plain(value) for key, value in flat(entry).items()}
+        topics = given.get("topics") or {}
+        for topic, wanted in topics.items() if isinstance(topics, Mapping) else ():
+            lists["topics"].append({"name": f"{name}.{topic}", **(wanted or {})})
+        for role, settings in _of_site(str(name), given, host, kafka).items():
+            lists[role].append({"name": str(name), **settings})
+    return lists
+
+
+def _of_site(
+    name: str, given: dict[str, Any], host: Mapping[str, Any], kafka: str
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of one site for each role."""
+    roles: dict[str, dict[str, Any]] = {role: {} for role in ROLE_NAMES}
+    for key, value in given.items():
+        for variable in variables_of(key):
+            role, _, setting = variable.partition("_")
+            roles[role][setting] = value
+    domain, live = str(given.get("domain", "")), bool(given.get("asgi"))
+    names = [domain, *_list(given.get("aliases"))]
+    tls = given.get("tls", "none") != "none"
+    project_dir = given.get("source.project_dir", ".")
+    words = {
+        "site": name,
+        "domain": domain,
+        "hosts": ",".join(map(str, names)),
+        "data": f"/srv/{name}/data",
+        "kafka": kafka,
+        "topic_prefix": f"{name}.",
+        "tls": str(int(tls)),
+    }
+
+    django = roles["django"]
+    django["source"] = next(
+        (kind for kind in ("git", "archive") if given.get(f"source.{kind}")), "directory"
+    )
+    if django.get("directory") and not str(django["directory"]).startswith(("/", "~")):
+        django["directory"] = str(ROLES.parent / str(django["directory"]))
+    package = str(given.get("settings", "")).rpartition(".")[0]
+    django.setdefault("wsgi_module", f"{package}.wsgi" if package else "wsgi")
+    django["checks_silenced"] = SILENCED[tls] | dict(given.get("checks.silenced") or {})
+    django["kafka_topics"] = [f"{name}.{topic}" for topic in _list(given.get("topics"))]
+    services = given.get("services")
+    if isinstance(services, Mapping):
+        parts = {key: _service(value) for key, value in services.items()}
+        django["services"] = {
+            key: command.replace("{port}", str(port)) if isinstance(command, str) else command
+            for key, (command, port) in parts.items()
+        }
+        django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
+    for setting in ("environment", "secrets", "services"):
+        if setting in django:
+            django[setting] = _filled(django[setting], words)
+    for key in ("django.write_paths", "daphne.write_paths", "apache.wsgi_write_paths"):
+        role, _, setting = key.partition(".")
+        if setting in roles[role]:
+            roles[role][setting] = _filled(roles[role][setting], words)
+
+    daphne = roles["daphne"]
+    address, port = host.get("daphne_address", "127.0.0.1"), _port(given, host)
+    instances = given.get("websockets.instances", host.get("daphne_instances", 1))
+    daphne["port"] = port
+    daphne["health_host"] = domain
+    daphne["proxy_headers"] = True  # Apache sets X-Forwarded-For and X-Forwarded-Proto itself
+    daphne["project_path"] = f"/srv/{name}/current/app/{project_dir}"
+    daphne.setdefault("asgi_module", "")
+    if live and str(instances).isdigit():
+        django["restart_units"] = [
+            f"daphne-{name}@{n}.service" for n in range(1, int(instances) + 1)
+        ]
+
+    roles["certificates"]["names"] = names
+    apache = roles["apache"]
+    apache["server_name"], apache["tls"] = domain, tls
+    apache["websocket_backend"] = f"{LOOPBACK.get(address, address)}:{port}"
+    if not live:
+        apache["websocket_paths"] = []
+    if host.get("certificates_dir"):
+        folder = f"{host['certificates_dir']}/{name}"
+        apache["tls_certificate"] = f"{folder}/fullchain.pem"
+        apache["tls_key"] = f"{folder}/privkey.pem"
+    if host.get("certificates_acme_webroot"):
+        apache["acme_webroot"] = host["certificates_acme_webroot"]
+    return roles
+
+
+def _service(wanted: Any) -> tuple[Any, Any]:
+    """Return a service's command and its port, None where it has none."""
+    if isinstance(wanted, Mapping):
+        return wanted.get("command", ""), wanted.get("port")
+    return wanted, None
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, Mapping)) else []
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy in plain containers; Ansible's own are lazy."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _filled(values: Any, words: Mapping[str, str]) -> Any:
+    """Put what a word in braces stands for into a text, or the texts of a list or mapping; other braces stay."""
+    if isinstance(values, Mapping):
+        return {key: _filled(value, words) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_filled(value, words) for value in values]
+    if not isinstance(values, str):
+        return values
+    return re.sub("{(%s)}" % "|".join(words), lambda found: words[found[1]], values)  # noqa: UP031
+
+
+class FilterModule:
+    """The filters of this file, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Map each filter's name to its function."""
+        return {"site_faults": site_faults, "site_lists": site_lists}

@@ -1,0 +1,87 @@
+"""A site that was taken out of `sites` is removed by a playbook of its own; its data stay until told.
+
+The last tests that a host sees: its one site is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.refusals.bench import ROOT, Bench, Run
+
+REMOVE = ROOT / "playbooks" / "remove.yml"
+SITE = "probe"
+# What of a site there can be on a host.
+PLACES = (
+    f"/srv/{SITE}/* /etc/switchboard/{SITE} /etc/apache2/sites-*/{SITE}.conf /usr/local/sbin/{SITE}-manage "
+    f"/etc/systemd/system/daphne-{SITE}* /etc/systemd/system/*/daphne-{SITE}* /var/log/apache2/{SITE}"
+)
+
+
+def left(bench: Bench) -> set[str]:
+    return set(bench.host.run(f"ls -d {PLACES} 2>/dev/null").stdout.split())
+
+
+def remove(bench: Bench, **extra: object) -> Run:
+    return bench.play(REMOVE, {"sites": {}, "site": SITE, "remove_confirmed": True, **extra})
+
+
+def units(bench: Bench) -> str:
+    return bench.host.check_output(
+        "systemctl list-units --all --plain --no-legend 'daphne-*' | grep -v slice || true"
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (
+            {"sites": {SITE: {}}},
+            f"site is {SITE}: `sites` has it, so the next run would bring it back.",
+        ),
+        ({"site": "../etc"}, "site is ../etc: that is no name of a site."),
+        ({"site": "nowhere"}, "site is nowhere: there is no /srv/nowhere on "),
+        ({"remove_confirmed": False}, "Nothing was removed."),
+    ],
+)
+def test_what_must_not_be_removed_is_refused(
+    bench: Bench, extra: dict[str, object], said: str
+) -> None:
+    before = left(bench)
+    run = remove(bench, **extra)
+    assert run.code != 0
+    run.says(said)
+    assert left(bench) == before
+    assert bench.status(SITE) == 200
+
+
+def test_a_dry_run_removes_nothing(bench: Bench) -> None:
+    before = left(bench)
+    run = bench.play(REMOVE, {"sites": {}, "site": SITE}, ANSIBLE_CHECK_MODE="1")
+    assert run.code == 0, run.output[-4000:]
+    assert left(bench) == before
+    assert bench.status(SITE) == 200
+
+
+def test_its_code_and_units_go_and_its_data_stay(bench: Bench) -> None:
+    run = remove(bench)
+    assert run.code == 0, run.output[-4000:]
+    assert left(bench) == {
+        f"/srv/{SITE}/data",
+        f"/etc/switchboard/{SITE}",
+        f"/var/log/apache2/{SITE}",
+    }
+    assert bench.status(SITE) == 421
+    assert units(bench) == ""
+    again = remove(bench)
+    assert re.search(r"changed=0 .*failed=0", again.output), again.output[-4000:]
+
+
+def test_all_of_it_goes_when_told(bench: Bench) -> None:
+    run = remove(bench, remove_data=True)
+    assert run.code == 0, run.output[-4000:]
+    assert left(bench) == set()
+    assert bench.host.run("getent passwd %s", SITE).rc == 2
+    assert not bench.host.file(f"/srv/{SITE}").exists
