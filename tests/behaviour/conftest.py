@@ -26,6 +26,7 @@ class Prediction:
     def __init__(self, inventory: str) -> None:
         command = ["ansible-playbook", "-i", inventory, "site.yml", "--check", "--diff"]
         plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        plain["ANSIBLE_STDOUT_CALLBACK"] = "default"
         # a file, since nobody reads a pipe meanwhile
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the run
         self.run = subprocess.Popen(

@@ -118,10 +118,15 @@ class Bench:
         return sites
 
     def play(
-        self, playbook: Path, extra: dict[str, Any] | None = None, inventory: str = "", **env: str
+        self,
+        playbook: Path,
+        extra: dict[str, Any] | None = None,
+        *flags: str,
+        inventory: str = "",
+        **env: str,
     ) -> Run:
         """Run a playbook with extra variables and return its exit code and its output."""
-        command = ["ansible-playbook", "-i", inventory or self.inventory, str(playbook)]
+        command = ["ansible-playbook", "-i", inventory or self.inventory, str(playbook), *flags]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         done = subprocess.run(
             [*command, "-e", json.dumps(extra or {})],
@@ -130,6 +135,7 @@ class Bench:
                 **kept,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_STDOUT_CALLBACK": "default",
                 **env,
             },
             capture_output=True,

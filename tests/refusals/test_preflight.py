@@ -167,7 +167,7 @@ CASES = [
     ),
     Case(
         "missing-server-name",
-        of_site("apache", "plain", server_name=""),
+        of_entry("plain", {"domain": ""}),
         ("sites.plain.domain is empty: a site needs one.",),
     ),
     Case(
@@ -450,8 +450,8 @@ GOOD = [
         {"kafka_of_mine": 1, "switchboard_own_variables": ["kafka_of_.*"]},
         (),
     ),
-    Case("name-in-another-script", of_site("apache", "plain", server_name="münchen.example"), ()),
-    Case("name-in-ascii", of_site("apache", "plain", server_name="xn--mnchen-3ya.example"), ()),
+    Case("name-in-another-script", of_entry("plain", {"domain": "münchen.example"}), ()),
+    Case("name-in-ascii", of_entry("plain", {"domain": "xn--mnchen-3ya.example"}), ()),
     Case(
         "kafka-archive",
         {

@@ -28,6 +28,11 @@ def remove(bench: Bench, **extra: object) -> Run:
     return bench.play(REMOVE, {"sites": {}, "site": SITE, "remove_confirmed": True, **extra})
 
 
+def serves(bench: Bench) -> bool:
+    """Say whether the page is the project's."""
+    return "body_bytes" in bench.page(SITE)
+
+
 def units(bench: Bench) -> str:
     return bench.host.check_output(
         "systemctl list-units --all --plain --no-legend 'daphne-*' | grep -v slice || true"
@@ -54,15 +59,15 @@ def test_what_must_not_be_removed_is_refused(
     assert run.code != 0
     run.says(said)
     assert left(bench) == before
-    assert bench.status(SITE) == 200
+    assert serves(bench)
 
 
 def test_a_dry_run_removes_nothing(bench: Bench) -> None:
     before = left(bench)
-    run = bench.play(REMOVE, {"sites": {}, "site": SITE}, ANSIBLE_CHECK_MODE="1")
+    run = bench.play(REMOVE, {"sites": {}, "site": SITE}, "--check", "--diff")
     assert run.code == 0, run.output[-4000:]
     assert left(bench) == before
-    assert bench.status(SITE) == 200
+    assert serves(bench)
 
 
 def test_its_code_and_units_go_and_its_data_stay(bench: Bench) -> None:
@@ -73,7 +78,7 @@ def test_its_code_and_units_go_and_its_data_stay(bench: Bench) -> None:
         f"/etc/switchboard/{SITE}",
         f"/var/log/apache2/{SITE}",
     }
-    assert bench.status(SITE) == 421
+    assert not serves(bench)
     assert units(bench) == ""
     again = remove(bench)
     assert re.search(r"changed=0 .*failed=0", again.output), again.output[-4000:]
