@@ -146,8 +146,10 @@ class Bench:
         return Run(done.returncode, done.stdout + done.stderr)
 
     def role(self, role: str, **extra: Any) -> Run:
-        """Run one role alone, as a playbook of a user's own would."""
-        return self.play(ALONE, {"role_alone": role, **extra})
+        """Run one role alone, as a playbook of a user's own would, with what it is told of the sites."""
+        told = {f"{name}_sites": sites for name, sites in self.lists.items() if name != "topics"}
+        told["kafka_topics"] = self.lists["topics"]
+        return self.play(ALONE, {"role_alone": role, **told, **extra})
 
     def play_many(
         self, playbook: Path, cases: dict[str, dict[str, Any]], folder: Path
