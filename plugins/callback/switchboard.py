@@ -176,6 +176,11 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         if self.plain:
             super().v2_runner_on_skipped(result)
 
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Say nothing of files that are included."""
+        if self.plain:
+            super().v2_playbook_on_include(included_file)
+
     def v2_runner_retry(self, result: Any) -> None:
         """Show that a task waits."""
         if self.plain:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -41,6 +43,11 @@ options:
         elements: str
         default: []
       stamp: {description: A file that was last modified when the service last read its files anew., type: path}
+  pending:
+    description: Paths that this run has changed, or would in check mode; a running service that reads one is behind.
+    type: list
+    elements: str
+    default: []
 author:
   - The Switchboard authors
 """
@@ -119,7 +126,23 @@ def unit_began(unit: str, told: dict[str, str]) -> float:
     return seconds(told["ExecMainStartTimestamp" if running else "StateChangeTimestamp"])
 
 
-def reason(service: dict[str, Any], told: dict[str, str]) -> str:
+def units_of(unit: str) -> list[str]:
+    """Return the patterns of the files that say what a unit is: its own, its template's, drop-ins."""
+    names = [unit, re.sub("@[^@]*(?=[.][a-z]+$)", "@", unit)]
+    return [f"/etc/systemd/system/{name}{rest}" for name in names for rest in ("", ".d/*")]
+
+
+def waits(service: dict[str, Any], pending: list[str]) -> str:
+    """Return the first of the paths that a service reads, or an empty text."""
+    patterns = [*service["paths"], *(units_of(service["unit"]) if service["unit"] else [])]
+    for path in pending:
+        for pattern in patterns:
+            if fnmatch.fnmatchcase(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/"):
+                return path
+    return ""
+
+
+def reason(service: dict[str, Any], told: dict[str, str], pending: list[str] | None = None) -> str:
     """Return why a service is behind, or an empty text."""
     paths = list(service["paths"])
     if service["unit"]:
@@ -132,6 +155,9 @@ def reason(service: dict[str, Any], told: dict[str, str]) -> str:
         began = group_began(service["group"])
     if not began:
         return ""
+    path = waits(service, pending or [])
+    if path:
+        return f"{path} is another than when {service['unit'] or service['group']} began"
     if service["stamp"] and os.path.exists(service["stamp"]):
         began = max(began, os.path.getmtime(service["stamp"]))
     changed, path = latest(paths)
@@ -159,7 +185,8 @@ def main() -> None:
                 },
                 "required_one_of": [("unit", "group")],
                 "mutually_exclusive": [("unit", "group")],
-            }
+            },
+            "pending": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -174,7 +201,7 @@ def main() -> None:
     reasons = {
         service["name"]: text
         for service in services
-        if (text := reason(service, told.get(service["unit"], {})))
+        if (text := reason(service, told.get(service["unit"], {}), module.params["pending"]))
     }
     module.exit_json(
         changed=bool(reasons),

@@ -107,3 +107,23 @@ def test_a_group_of_mod_wsgi_began_with_its_oldest_process() -> None:
             process.kill()
     assert before - 1 < found < before + 5
     assert service_current.group_began("lab-of-no-test") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "behind"),
+    [
+        ("/etc/lab/a.conf", True),
+        ("/srv/lab/current/app/x.py", True),
+        ("/etc/systemd/system/lab@.service", True),
+        ("/etc/systemd/system/lab@1.service.d/x.conf", True),
+        ("/etc/systemd/system/lab@.service.d/x.conf", True),
+        ("/etc/lab/a.txt", False),
+        ("/srv/lab/current-x", False),
+        ("/etc/systemd/system/lab.service", False),
+    ],
+)
+def test_what_this_run_is_about_to_change_counts(path: str, behind: bool) -> None:
+    wanted = service(unit="lab@1.service", paths=["/etc/lab/*.conf", "/srv/lab/current"])
+    assert bool(service_current.reason(wanted, began(+60), [path])) is behind
+    stopped = TOLD | {"ActiveState": "inactive"}
+    assert service_current.reason(wanted, stopped, [path]) == ""

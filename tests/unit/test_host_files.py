@@ -1,0 +1,155 @@
+"""The module host_files: all that is wanted, or nothing."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+
+
+def run(*files: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    """Run the module as Ansible does, and return what it answers."""
+    wanted = [{"owner": USER, "group": GROUP, **file} for file in files]
+    arguments = {"ANSIBLE_MODULE_ARGS": {"files": wanted, "_ansible_check_mode": check}}
+    program = (
+        "import sys; from ansible.module_utils.testing import patch_module_args\n"
+        "from plugins.modules import host_files; import json\n"
+        "with patch_module_args(json.load(sys.stdin)['ANSIBLE_MODULE_ARGS']): host_files.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(arguments),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip(), done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[dict[str, Any]]:
+    return [
+        {"path": f"{tmp_path}/lab", "state": "directory", "mode": "0750"},
+        {"path": f"{tmp_path}/lab/a.conf", "content": "one\n"},
+        {"path": f"{tmp_path}/lab/b.conf", "state": "link", "target": "a.conf"},
+    ]
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: f"{path.lstat().st_mode & 0o7777:04o}" for path in folder.iterdir()}
+
+
+def test_what_is_wanted_is_made_and_the_second_time_is_there(
+    tmp_path: Path, files: list[dict[str, Any]]
+) -> None:
+    first = run(*files)
+    assert first["changed"]
+    assert first["paths"] == [file["path"] for file in files]
+    assert (tmp_path / "lab" / "b.conf").read_text() == "one\n"
+    assert modes(tmp_path) == {"lab": "0750"}
+    assert modes(tmp_path / "lab")["a.conf"] == "0644"
+    second = run(*files)
+    assert (second["changed"], second["paths"], second["diff"]) == (False, [], [])
+
+
+def test_a_dry_run_predicts_and_changes_nothing(
+    tmp_path: Path, files: list[dict[str, Any]]
+) -> None:
+    said = run(*files, check=True)
+    assert said["paths"] == [file["path"] for file in files]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ({"content": "two\n"}, "two\n"),
+        ({"mode": "0600"}, "mode 0600"),
+        ({"state": "absent"}, "remove"),
+        ({"state": "link", "target": "/nowhere"}, "link"),
+        ({"state": "directory"}, "folder"),
+    ],
+)
+def test_each_kind_of_difference_is_shown_and_made(
+    tmp_path: Path, change: dict[str, Any], after: str
+) -> None:
+    path = f"{tmp_path}/a.conf"
+    run({"path": path, "content": "one\n"})
+    wanted = {"path": path, **({} if "state" in change else {"content": "one\n"}), **change}
+    said = run(wanted)
+    assert said["paths"] == [path]
+    (told,) = said["diff"]
+    assert after in told.get("after", told.get("prepared", ""))
+    assert not run(wanted)["changed"]
+
+
+def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("theirs\n")
+    (tmp_path / "a.conf").symlink_to("elsewhere")
+    run({"path": f"{tmp_path}/a.conf", "content": "ours\n"})
+    assert (tmp_path / "elsewhere").read_text() == "theirs\n"
+    assert not (tmp_path / "a.conf").is_symlink()
+
+
+def test_a_secret_stands_in_no_answer(tmp_path: Path) -> None:
+    said = run({"path": f"{tmp_path}/key", "secret_content": "hush-hush", "mode": "0600"})
+    assert (tmp_path / "key").read_text() == "hush-hush"
+    assert "hush" not in json.dumps(said)
+
+
+def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "b.conf").write_text("old\n")
+    check = "/bin/grep -q good %s"
+    said = run(
+        {"path": f"{tmp_path}/a.conf", "content": "good\n", "validate": check},
+        {"path": f"{tmp_path}/b.conf", "content": "bad\n", "validate": check},
+    )
+    assert said["failed"]
+    assert f"{tmp_path}/b.conf is refused, so no file was changed" in said["msg"]
+    assert not (tmp_path / "a.conf").exists()
+    assert (tmp_path / "b.conf").read_text() == "old\n"
+
+
+def test_files_that_are_validated_see_each_other_under_their_names(tmp_path: Path) -> None:
+    judge = tmp_path / "judge"
+    judge.write_text('#!/bin/sh\ncd "${1%/*}" && test -e a.service && test -e b.socket\n')
+    judge.chmod(0o755)
+    said = run(
+        {"path": f"{tmp_path}/a.service", "content": "a\n", "validate": f"{judge} %s"},
+        {"path": f"{tmp_path}/b.socket", "content": "b\n", "validate": f"{judge} %s"},
+    )
+    assert said["changed"], said
+
+
+def test_a_write_that_fails_takes_back_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("old\n")
+    (tmp_path / "gone").mkdir()
+    said = run(
+        {"path": f"{tmp_path}/a.conf", "content": "new\n"},
+        {"path": f"{tmp_path}/c.conf", "state": "link", "target": "a.conf"},
+        {"path": f"{tmp_path}/nowhere/b.conf", "content": "b\n"},
+    )
+    assert said["failed"]
+    assert "so all are as they were" in said["msg"]
+    assert (tmp_path / "a.conf").read_text() == "old\n"
+    assert not (tmp_path / "c.conf").is_symlink()
+
+
+def test_an_account_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = f"{tmp_path}/a.conf"
+    said = run({"path": path, "content": "a\n", "owner": "nobody-here"})
+    assert f"{path}: the host has no user nobody-here" in said["msg"]
+    assert run({"path": path, "content": "a\n", "owner": "nobody-here"}, check=True)["changed"]
