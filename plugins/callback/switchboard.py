@@ -246,7 +246,9 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
                 moved = f" (was {old})" if old and old != new else ""
                 self.releases[host, str(self._get_item_label(item))] = f"{new}{moved}"
             elif action == "wsgi_renew":
-                self.restarted[f"mod_wsgi of {arguments.get('group')}"] = None
+                self.restarted[
+                    f"mod_wsgi of {arguments.get('group') or self._get_item_label(item)}"
+                ] = None
             elif arguments.get("state") in ("restarted", "reloaded") and arguments.get("name"):
                 self.restarted[f"{arguments['name']} ({arguments['state']})"] = None
 

@@ -602,6 +602,29 @@ def _is_network(text: str) -> bool:
     return True
 
 
+def apache_folders(
+    sites: Sequence[Mapping[str, Any]], log_dirs: Sequence[str], bodies_dir: str
+) -> list[dict[str, str]]:
+    """Return the folders that Apache and its sites need, as the module host_files takes them.
+
+    Apache reads what a site uploads, whatever the site's umask: folders below have the same group (set-group-ID).
+    """
+    folders = [{"path": path, "group": "adm", "mode": "0750"} for path in log_dirs]
+    folders += [{"path": path} for path in dict.fromkeys(site["maintenance_dir"] for site in sites)]
+    folders.append({"path": bodies_dir, "owner": "www-data", "group": "www-data", "mode": "0700"})
+    folders += [
+        {
+            "path": site["media_root"],
+            "owner": site["wsgi_user"],
+            "group": "www-data",
+            "mode": "2750",
+        }
+        for site in sites
+        if site["media_url"]
+    ]
+    return [folder | {"state": "directory"} for folder in folders]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -615,5 +638,6 @@ class FilterModule:
             "apache_path_pattern": apache_path_pattern,
             "apache_prefixes": apache_prefixes,
             "apache_rules": apache_rules,
+            "apache_folders": apache_folders,
             "apache_websocket_sources": apache_websocket_sources,
         }

@@ -181,7 +181,7 @@ def put(entry: Entry) -> None:
     if state == "directory":
         if there in ("file", "link"):
             path.unlink()
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         os.chown(path, *owner)
         path.chmod(mode_of(entry))
         return
@@ -273,6 +273,7 @@ def main() -> None:
     judged = [entry for entry in entries if entry["validate"] and entry["state"] == "file"]
     if any(entry in judged for entry, _ in found):
         validate(module, judged)
+    os.umask(0o022)  # of folders above one that is wanted
     undo: list[Callable[[], None]] = []
     try:
         for entry, _ in found:

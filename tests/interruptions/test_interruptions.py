@@ -44,33 +44,40 @@ RULES = "nft --handle list table inet switchboard_daphne"
 CASES = [
     Case(
         "base",
-        "base : Write the settings of locale, logins, journal and clock",
+        "base : Write the settings of time zone, locale, logins, journal and clock",
         {"base_journal_max_use": "321M"},
         "systemd-journald.service",
     ),
     Case(
         "messaging",
-        "zookeeper : Write the server's number",
+        "zookeeper : Write the configuration, the server's number, the readiness probe and the unit",
         {"zookeeper_id": 7},
         "zookeeper.service",
     ),
     Case(
         "messaging",
-        "zookeeper : Write zoo.cfg",
+        "zookeeper : Write the configuration, the server's number, the readiness probe and the unit",
         {"zookeeper_max_client_cnxns": 77},
         "zookeeper.service",
     ),
     Case(
-        "messaging", "zookeeper : Write the unit", {"zookeeper_heap_mb": 200}, "zookeeper.service"
+        "messaging",
+        "zookeeper : Write the configuration, the server's number, the readiness probe and the unit",
+        {"zookeeper_heap_mb": 200},
+        "zookeeper.service",
     ),
     Case(
         "messaging",
-        "kafka : Write Kafka's configuration",
+        "kafka : Write the configuration, the readiness probe and the unit",
         {"kafka_properties": {"num.io.threads": 7}},
         "kafka.service",
     ),
     Case(
-        "messaging", "kafka : Write the unit", {"kafka_heap_mb": 500}, "kafka.service", short=True
+        "messaging",
+        "kafka : Write the configuration, the readiness probe and the unit",
+        {"kafka_heap_mb": 500},
+        "kafka.service",
+        short=True,
     ),
     Case(
         "web",
@@ -81,32 +88,32 @@ CASES = [
     ),
     Case(
         "web",
-        "django : Write the unit of each command",
+        "django : Write the units of each command",
         {"django_write_paths": [f"/srv/{SITE}/data", "-/srv/nothing"]},
         f"django-{SITE}.relay.service",
     ),
     Case(
         "web",
-        "django : Write the timer of each command that runs at set times",
+        "django : Write the units of each command",
         {"sites": (SITE, {"timers": {"digest": {"command": "digest", "on_calendar": NEVER}}})},
         f"django-{SITE}.digest.timer",
     ),
     Case(
         "web",
-        "daphne : Write the service unit of each site",
+        "daphne : Write the units of each site",
         {"daphne_ping_interval": 19},
         f"daphne-{SITE}@1.service",
         short=True,
     ),
     Case(
         "web",
-        "daphne : Write the socket unit of each site",
+        "daphne : Write the units of each site",
         {"daphne_backlog": 1000},
         f"daphne-{SITE}.socket",
     ),
     Case(
         "web",
-        "daphne : Write who may connect to the sites' ports",
+        "daphne : Write what starts Daphne, and who may connect to the sites' ports",
         {"daphne_port_users": ["root", "www-data", "daemon"]},
         "switchboard-daphne-ports.service",
         look=RULES,
@@ -146,7 +153,11 @@ CASES = [
 CHOSEN = [case for case in CASES if case.short or os.environ.get(SOAK)]
 
 
-@pytest.mark.parametrize("case", CHOSEN, ids=[case.task for case in CHOSEN])
+@pytest.mark.parametrize(
+    "case",
+    CHOSEN,
+    ids=[f"{case.task.split(' : ')[0]} {', '.join(case.variables)}" for case in CHOSEN],
+)
 def test_the_next_run_finishes_what_a_killed_one_began(
     bench: Bench, changed: dict[str, Any], case: Case
 ) -> None:
