@@ -40,6 +40,8 @@ DEMO_VENV = BUILD / "venv-demo"
 # Logs are read as text.
 PLAIN = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
 SUMMARY = BUILD / "summary.txt"
+# The steps by how long they take.
+LONGEST = ("default", "debian12", "single", "seed", "readme", "unit", "lint", "demo")
 
 
 @dataclass
@@ -301,7 +303,12 @@ def main() -> int:
         )
     chosen = {name: step for name, step in steps.items() if not wanted or name in wanted}
     with ThreadPoolExecutor(max_workers=2) as pool:
-        outcomes = list(pool.map(lambda item: timed(*item), chosen.items()))
+        # the longest first, so that both lanes end at about the same time
+        running = {
+            name: pool.submit(timed, name, chosen[name])
+            for name in sorted(chosen, key=lambda name: LONGEST.index(name))
+        }
+        outcomes = [running[name].result() for name in chosen]
 
     print()
     for outcome in outcomes:
