@@ -1,4 +1,4 @@
-# Switchboard: the verbs of the control node. `make` alone lists them.
+# Switchboard: the commands of the control node. `make` alone lists them.
 PYTHON ?=
 INVENTORY ?= inventory/demo
 STEPS ?=
@@ -10,7 +10,7 @@ active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications bench-web lock clean
 
-help: ## List these verbs
+help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Prepare this machine: .venv, Docker engine, test images (PYTHON=python3.12 picks another Python)
