@@ -77,7 +77,7 @@ MANY = 100  # connections of the echo
 STRETCHED = 10_000  # sockets
 QUIET = 60.0  # seconds at most of the pages without sockets, and of the peer's hold
 EACH_RELOAD = 100  # sockets opened before a reload
-SETTLE = 5.0  # seconds after a restart: thousands of threads start
+STARTING = 5.0  # seconds after a restart: thousands of threads start
 PAUSE = 2.0  # seconds after a reload
 HUNG = 10.0  # seconds; a page that takes longer ends the reloads
 TRIES = 50  # more, at the sockets that were refused
@@ -324,7 +324,7 @@ class Bench:
         own = ["apache2"] if name == "ours" else ["bench-gunicorn", "bench-nginx"]
         units = [*own, *DAPHNE_UNITS]
         self.script("fresh", *units)
-        time.sleep(SETTLE)  # its threads start
+        time.sleep(STARTING)  # its threads start
         self.load.wrk(port, "/", 1)  # each process has loaded the project
         seconds = float(self.hold_seconds)
         before = self.ask(port, min(seconds, QUIET))
@@ -407,7 +407,7 @@ class Bench:
 
         def one(name: str, port: int) -> None:
             self.script("fresh", APACHE[name], *DAPHNE_UNITS)
-            time.sleep(SETTLE)  # its threads start
+            time.sleep(STARTING)  # its threads start
             self.reload_on(name, port)
 
         self.each(list(APACHE), count, one)

@@ -24,7 +24,7 @@ _print_lock = threading.Lock()
 
 
 class ToolError(Exception):
-    """Something the reader can mend: the message says what is wrong and what mends it."""
+    """Something the reader can remedy: the message says what is wrong and what fixes it."""
 
 
 def say(text: str) -> None:

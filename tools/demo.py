@@ -130,10 +130,10 @@ def up() -> None:
 
 def main() -> int:
     """Read the one argument, `up` or `down`."""
-    verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    if verb == "up":
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command == "up":
         up()
-    elif verb == "down":
+    elif command == "down":
         gone = container("{{.Id}}")
         if gone:
             run(["docker", "rm", "--force", "--volumes", DEMO_HOST])

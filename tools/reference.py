@@ -163,7 +163,7 @@ def main() -> int:
     if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
         return 0
     if arguments:
-        raise ToolError("docs/reference.md is stale. Mend it with: python3 -m tools.reference")
+        raise ToolError("docs/reference.md is stale. Fix it with: python3 -m tools.reference")
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(text, encoding="utf-8")
     say(f"wrote {TARGET.relative_to(ROOT)}")

@@ -114,7 +114,7 @@ def find_python(wanted: str | None) -> tuple[str, str]:
                 return candidate, version
     raise ToolError(
         f"Python {' or '.join(versions)} with its venv module was not found. "
-        "Mend it with: sudo apt-get install python3-venv"
+        "Fix it with: sudo apt-get install python3-venv"
     )
 
 
@@ -140,7 +140,7 @@ def index_settings(python: Path) -> dict[str, str]:
 
 
 def make_venv(folder: Path, wanted: str | None) -> None:
-    """Make or mend a virtual environment so that it holds exactly its lock."""
+    """Make or repair a virtual environment so that it holds exactly its lock."""
     stamp = folder / ".lock"
     if wanted is None and stamp.exists() and (folder / "bin" / "python").exists():
         # An environment that is there keeps its Python; only PYTHON=… changes it.
@@ -191,7 +191,7 @@ def install_packages(commands: dict[str, str], *, required: bool = True) -> None
     wanted = missing(commands)
     if not wanted:
         return
-    mend = f"sudo apt-get update && sudo apt-get install {' '.join(wanted)}"
+    remedy = f"sudo apt-get update && sudo apt-get install {' '.join(wanted)}"
     apt = as_root(["apt-get"]) if shutil.which("apt-get") else None
     if apt is None:
         if not required:
@@ -201,7 +201,9 @@ def install_packages(commands: dict[str, str], *, required: bool = True) -> None
             if shutil.which("apt-get")
             else "This is no Debian: install the same programs with your system's packages."
         )
-        raise ToolError(f"Missing: {', '.join(wanted)}. {where}\nOn Debian, mend it with: {mend}")
+        raise ToolError(
+            f"Missing: {', '.join(wanted)}. {where}\nOn Debian, remedy it with: {remedy}"
+        )
     say(f"packages: installing {' '.join(wanted)}")
     # A dpkg that was killed half-way refuses everything until this ran.
     if (dpkg := as_root(["dpkg", "--configure", "-a"])) is not None:
@@ -213,7 +215,7 @@ def install_packages(commands: dict[str, str], *, required: bool = True) -> None
     done = run([*quiet, "install", "-y", "--no-install-recommends", *wanted], check=False)
     if done.returncode != 0 and required:
         lines = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-        raise ToolError(f"apt-get could not install {' '.join(wanted)}:\n{lines}\nTry: {mend}")
+        raise ToolError(f"apt-get could not install {' '.join(wanted)}:\n{lines}\nTry: {remedy}")
 
 
 # -- the Docker engine -----------------------------------------------------------------------------
@@ -252,7 +254,7 @@ def start_engine() -> None:
     if os.geteuid() != 0 and "permission denied" in said:
         raise ToolError(
             "The Docker engine runs, but this user may not use it.\n"
-            'Mend it with: sudo usermod -aG docker "$USER"   (then sign in again)'
+            'Fix it with: sudo usermod -aG docker "$USER"   (then sign in again)'
         )
     if Path("/run/systemd/system").is_dir():
         start = as_root(["systemctl", "start", "docker"])
@@ -263,7 +265,7 @@ def start_engine() -> None:
     if start is None:
         raise ToolError(
             "No Docker engine answers, and starting it needs root.\n"
-            "Mend it with: sudo systemctl enable --now docker"
+            "Fix it with: sudo systemctl enable --now docker"
         )
     say("engine: starting")
     log = Path(tempfile.gettempdir()) / f"switchboard-dockerd-{os.geteuid()}.log"

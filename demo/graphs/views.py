@@ -66,7 +66,7 @@ def create(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def upload(request: HttpRequest) -> HttpResponse:
-    """Make a graph of a file. What is wrong with the content is mended in the form that it fills."""
+    """Make a graph of a file. What is wrong with the content is corrected in the form that it fills."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         try:

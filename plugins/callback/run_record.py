@@ -1,4 +1,4 @@
-"""Keep a record of each playbook run, so that tests can compare what runs foretold and did.
+"""Keep a record of each playbook run, so that tests can compare what runs predicted and did.
 
 Enabled by the test scenarios alone (`ANSIBLE_CALLBACKS_ENABLED=run_record`). Each run adds one
 numbered JSON file to the folder that SWITCHBOARD_RUN_RECORDS names:

@@ -184,12 +184,12 @@ def apache_rules(
 ) -> list[dict[str, Any]]:
     """Return what can't work on this host, as rules that do not hold; empty when all is well.
 
-    ``sites`` are the settled sites, ``settings`` the role-wide variables with their names,
-    ``facts`` Ansible's facts of the host. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    ``sites`` are the complete sites, ``settings`` the role-wide variables with their names,
+    ``facts`` Ansible's facts of the host. Each rule has ``variable``, ``value``, ``why`` and ``remedy``.
     """
     return [
-        {"variable": variable, "value": value, "why": why, "mend": mend}
-        for variable, value, why, mend in (
+        {"variable": variable, "value": value, "why": why, "remedy": remedy}
+        for variable, value, why, remedy in (
             *_broken_host(settings, facts),
             *_broken_memory(sites, settings, facts),
             *(broken for site in sites for broken in _broken_site(site)),

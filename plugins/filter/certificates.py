@@ -34,24 +34,24 @@ def certificates_rules(
 ) -> list[dict[str, Any]]:
     """Return what can't work, as rules that do not hold; empty when all is well.
 
-    ``sites`` are the settled sites that have a certificate, ``settings`` the role-wide variables with
+    ``sites`` are the complete sites that have a certificate, ``settings`` the role-wide variables with
     their names. Files of the control node are read. Each rule has ``variable``, ``value``, ``why``
-    and ``mend``.
+    and ``remedy``.
     """
     rules = [
         {
             "variable": f"certificates_{key}",
             "value": "empty" if value in ("", None, []) else value,
             "why": why,
-            "mend": f"{mend} (site {site['name']})",
+            "remedy": f"{remedy} (site {site['name']})",
         }
         for site in sites
-        for key, value, why, mend in _broken_site(site)
+        for key, value, why, remedy in _broken_site(site)
     ]
     if any(site["source"] == "acme" for site in sites):
         rules += [
-            {"variable": variable, "value": value or "empty", "why": why, "mend": mend}
-            for variable, value, why, mend in _broken_acme(settings)
+            {"variable": variable, "value": value or "empty", "why": why, "remedy": remedy}
+            for variable, value, why, remedy in _broken_acme(settings)
         ]
     if any(site["source"] == "ca" for site in sites) and int(settings["certificates_ca_days"]) < 1:
         rules.append(
@@ -59,7 +59,7 @@ def certificates_rules(
                 "variable": "certificates_ca_days",
                 "value": settings["certificates_ca_days"],
                 "why": "the CA would be expired when it is made.",
-                "mend": "Choose a greater number, such as 3650.",
+                "remedy": "Choose a greater number, such as 3650.",
             }
         )
     return rules

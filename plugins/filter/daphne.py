@@ -85,23 +85,23 @@ def daphne_rules(
     """Return what can't work, as rules that do not hold; empty when all is well.
 
     ``sites`` are the completed sites with WebSockets, ``memory_percent`` is the part of the host's memory that all
-    instances may take. Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    instances may take. Each rule has ``variable``, ``value``, ``why`` and ``remedy``.
     """
     host = {
         "variable": "daphne_memory_percent",
         "value": memory_percent,
         "why": "it is no part of the memory that leaves some to the other services.",
-        "mend": "Use 1 to 90; 25 is the default.",
+        "remedy": "Use 1 to 90; 25 is the default.",
     }
     return [host] * (not 1 <= memory_percent <= 90) + [
         {
             "variable": f"daphne_{key}",
             "value": "empty" if site[key] in ("", None) else site[key],
             "why": why,
-            "mend": f"{mend} (site {site['name']})",
+            "remedy": f"{remedy} (site {site['name']})",
         }
         for site in sites
-        for key, why, mend in _broken_site(site)
+        for key, why, remedy in _broken_site(site)
     ]
 
 
@@ -135,7 +135,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for key in ("project_path", "virtualenv"):
         if not FOLDER.fullmatch(site[key]):
             yield key, "it is no absolute path of plain characters.", "Write the whole path."
-    for key, why, mend in (
+    for key, why, remedy in (
         ("backlog", "a socket without a queue takes no connection.", "1024 is the default."),
         ("health_timeout", "no process is ready at once.", "30 seconds is the default."),
         (
@@ -147,7 +147,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         ("connect_timeout", "no handshake would be in time.", "5 seconds is the default."),
     ):
         if site[key] < 1:
-            yield key, why, mend
+            yield key, why, remedy
     if site["unsent_max"] < 65536:
         yield (
             "unsent_max",

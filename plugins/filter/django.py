@@ -13,7 +13,7 @@ CALLABLE = re.compile(r"[A-Za-z_]\w*")
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# variable without its prefix, value, why, mend
+# variable without its prefix, value, why, remedy
 Broken = tuple[str, Any, str, str]
 
 
@@ -25,10 +25,10 @@ def django_rules(
 ) -> list[dict[str, Any]]:
     """Return what can't work on this host, as rules that do not hold; empty when all is well.
 
-    ``sites`` are the settled sites, ``wsgi_python`` maps a Debian release to the Python that its
+    ``sites`` are the complete sites, ``wsgi_python`` maps a Debian release to the Python that its
     mod_wsgi is built for, ``facts`` are Ansible's facts of the host, ``answers`` maps the path of
     another Python to the version it gave (major.minor, or an empty text where it did not run).
-    Each rule has ``variable``, ``value``, ``why`` and ``mend``.
+    Each rule has ``variable``, ``value``, ``why`` and ``remedy``.
     """
     rules: list[dict[str, Any]] = []
     release = str(facts.get("distribution_major_version", ""))
@@ -38,7 +38,7 @@ def django_rules(
                 "variable": "ansible_distribution",
                 "value": f"{facts.get('distribution')} {facts.get('distribution_version')}",
                 "why": "the django role is built for and tested on Debian 12 and 13 alone.",
-                "mend": "Use a host with one of these.",
+                "remedy": "Use a host with one of these.",
             }
         )
     else:
@@ -65,13 +65,13 @@ def django_rules(
     return rules
 
 
-def _rule(site: Mapping[str, Any], key: str, value: Any, why: str, mend: str) -> dict[str, Any]:
+def _rule(site: Mapping[str, Any], key: str, value: Any, why: str, remedy: str) -> dict[str, Any]:
     shown = "empty" if value in ("", None) else value
     return {
         "variable": f"django_{key}",
         "value": shown,
         "why": why,
-        "mend": f"{mend} (site {site['name']})",
+        "remedy": f"{remedy} (site {site['name']})",
     }
 
 
@@ -140,9 +140,9 @@ def _broken_source(site: Mapping[str, Any]) -> Iterator[Broken]:
         "git": ("repository", "Name the repository's address."),
         "archive": ("archive", "Name the archive's URL."),
     }
-    key, mend = needs[site["source"]]
+    key, remedy = needs[site["source"]]
     if not site[key]:
-        yield key, "", f"source {site['source']} needs it.", mend
+        yield key, "", f"source {site['source']} needs it.", remedy
     if site["source"] == "git" and (not site["version"] or site["version"].startswith("-")):
         yield "version", site["version"], "it is no branch, tag or commit.", "Name one, or HEAD."
     if site["source"] == "archive" and not re.fullmatch("[0-9a-f]{64}", site["archive_sha256"]):

@@ -93,7 +93,7 @@ def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[s
         own: regular expressions; a name that one of them matches as a whole is the user's own.
 
     Returns:
-        Mappings of variable, why, mend, and hidden ("yes" where the value is not to be shown).
+        Mappings of variable, why, remedy, and hidden ("yes" where the value is not to be shown).
     """
     roles = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
     options = {name: option for role in roles for name, option in _role_options(role).items()}
@@ -103,17 +103,17 @@ def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[s
         if not role or name in options or any(re.fullmatch(pattern, name) for pattern in own):
             continue
         if name in REMOVED:
-            why, _, mend = REMOVED[name].partition(" Delete")
-            rules.append({"variable": name, "why": why, "mend": f"Delete{mend}", "hidden": ""})
+            why, _, remedy = REMOVED[name].partition(" Delete")
+            rules.append({"variable": name, "why": why, "remedy": f"Delete{remedy}", "hidden": ""})
             continue
         close = difflib.get_close_matches(name, list(options), n=1)
-        mend = f"Did you mean {close[0]}?" if close else "docs/reference.md has all of them."
+        remedy = f"Did you mean {close[0]}?" if close else "docs/reference.md has all of them."
         secret = SECRET_WORD.search(name) or any(options[meant].get("no_log") for meant in close)
         rules.append(
             {
                 "variable": name,
                 "why": f"the role {role} has no such variable.",
-                "mend": f"{mend} If it is your own, name it in switchboard_own_variables.",
+                "remedy": f"{remedy} If it is your own, name it in switchboard_own_variables.",
                 "hidden": "yes" if secret else "",
             }
         )
@@ -128,12 +128,12 @@ def _typed(role: str, key: str, value: Any, site: str) -> Any:
     if not result.error_messages:
         return result.validated_parameters[key]
     shown = "hidden" if option.get("no_log") else repr(value)
-    why, mend = TYPES[option["type"]]
+    why, remedy = TYPES[option["type"]]
     if any(isinstance(error, ArgumentValueError) for error in result.errors):
-        why, mend = "none of its choices", f"Use one of {', '.join(option['choices'])}."
+        why, remedy = "none of its choices", f"Use one of {', '.join(option['choices'])}."
     elif any(not isinstance(error, ArgumentTypeError) for error in result.errors):
         why = f"not what it should be ({'; '.join(result.error_messages)})"
-    raise AnsibleFilterError(f"{role}_{key} is {shown}: it is {why}. {mend} (site {site})")
+    raise AnsibleFilterError(f"{role}_{key} is {shown}: it is {why}. {remedy} (site {site})")
 
 
 def site_settings(
@@ -150,7 +150,7 @@ def site_settings(
     for that variable. The keys in ``without`` are checked too, then left out of the result: what is
     secret stays out of loops.
 
-    Raises ``AnsibleFilterError`` naming the site, the key, the value and the mend.
+    Raises ``AnsibleFilterError`` naming the site, the key, the value and the remedy.
     """
     options = _role_options(role)
     variable = f"{role}_sites"
@@ -185,7 +185,7 @@ def site_settings(
                 raise AnsibleFilterError(f"{where}.{key} is {value!r}: {REMOVED[f'{role}_{key}']}")
             if key not in defaults:
                 close = difflib.get_close_matches(key, list(defaults), n=1)
-                mend = (
+                remedy = (
                     f"Did you mean {close[0]}?"
                     if close
                     else f"Known keys: {', '.join(sorted(defaults))}."
@@ -193,7 +193,7 @@ def site_settings(
                 secret = any(options.get(f"{role}_{meant}", {}).get("no_log") for meant in close)
                 raise AnsibleFilterError(
                     f"{where}.{key} is {'hidden' if secret else repr(value)}: "
-                    f"{role} has no such setting. {mend}"
+                    f"{role} has no such setting. {remedy}"
                 )
             overrides[key] = _plain(value)
         filled = {key: _name_site(_plain(value), name) for key, value in defaults.items()}
@@ -235,17 +235,17 @@ def _environment_fault(label: str, name: Any, value: Any) -> dict[str, str] | No
             "variable": label,
             "value": f"a mapping with the name {name!r}",
             "why": "that is no name of an environment variable.",
-            "mend": "Use letters, digits and underscores, and no digit first.",
+            "remedy": "Use letters, digits and underscores, and no digit first.",
         }
     rule = {"variable": f"{label}.{name}"}
     if value is None or isinstance(value, (Mapping, list)):
         rule["value"] = {type(None): "null", list: "a list"}.get(type(value), "a mapping")
         rule["why"] = "an environment variable holds text."
-        return {**rule, "mend": "Write it as one string."}
+        return {**rule, "remedy": "Write it as one string."}
     if not all(_fits(character) for character in str(value)):
         rule["value"] = "a text with a line break or another control character"
         rule["why"] = "an environment file can't carry it."
-        return {**rule, "mend": "Put it into a file and name its path here."}
+        return {**rule, "remedy": "Put it into a file and name its path here."}
     return None
 
 
@@ -263,7 +263,7 @@ def environment_file(values: Mapping[str, Any], label: str = "django_environment
         fault = _environment_fault(label, name, value)
         if fault:
             raise AnsibleFilterError(
-                f"{fault['variable']} is {fault['value']}: {fault['why']} {fault['mend']}"
+                f"{fault['variable']} is {fault['value']}: {fault['why']} {fault['remedy']}"
             )
         text = str(int(value)) if isinstance(value, bool) else str(value)
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -277,7 +277,7 @@ def environment_rules(
     """Return what no environment file can carry, of the mappings ``keys`` of each site.
 
     Each is a rule that does not hold, with ``variable``, ``value`` (only what kind of thing it is),
-    ``why`` and ``mend``.
+    ``why`` and ``remedy``.
     """
     faults = (
         (site["name"], _environment_fault(f"{role}_{key}", name, value))
@@ -285,7 +285,9 @@ def environment_rules(
         for key in keys
         for name, value in site[key].items()
     )
-    return [{**fault, "mend": f"{fault['mend']} (site {site})"} for site, fault in faults if fault]
+    return [
+        {**fault, "remedy": f"{fault['remedy']} (site {site})"} for site, fault in faults if fault
+    ]
 
 
 def port_clashes(ports: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -303,7 +305,7 @@ def port_clashes(ports: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
                     "variable": variable,
                     "value": value,
                     "why": f"{owner} names the same port.",
-                    "mend": "Give each service its own.",
+                    "remedy": "Give each service its own.",
                 }
             )
     return rules

@@ -27,12 +27,12 @@ Files = dict[str, tuple[bytes, bool]]
 
 
 class Refused(Exception):
-    """The project can't be served; the text names the variable, its value and the mend."""
+    """The project can't be served; the text names the variable, its value and the remedy."""
 
 
-def refuse(variable: str, value: object, why: str, mend: str = "") -> Refused:
+def refuse(variable: str, value: object, why: str, remedy: str = "") -> Refused:
     """Build the refusal of one variable's value."""
-    return Refused(f"{variable} is {value}: {why} {mend}".rstrip())
+    return Refused(f"{variable} is {value}: {why} {remedy}".rstrip())
 
 
 def read_project(want: dict[str, Any], cache: Path) -> Files:

@@ -65,10 +65,10 @@ options:
       what follows can rely on a configuration that Apache will accept.
     type: bool
     default: true
-  mend:
+  remedy:
     description: What to look at where Apache refuses the configuration; it ends the error message.
     type: str
-    default: Read what Apache says and mend it.
+    default: Read what Apache says and correct it.
 author:
   - The Switchboard authors
 """
@@ -197,7 +197,7 @@ def main() -> None:
             "disabled": {"type": "list", "elements": "str", "default": []},
             "modules": {"type": "list", "elements": "str", "default": []},
             "write": {"type": "bool", "default": True},
-            "mend": {"type": "str", "default": "Read what Apache says and mend it."},
+            "remedy": {"type": "str", "default": "Read what Apache says and correct it."},
         },
         supports_check_mode=True,
     )
@@ -254,7 +254,7 @@ def main() -> None:
         code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", str(candidate)])
     except ValueError as error:
         module.fail_json(
-            msg=f"Apache lacks a module, so no file was changed: {error}. {module.params['mend']}",
+            msg=f"Apache lacks a module, so no file was changed: {error}. {module.params['remedy']}",
             paths=paths,
         )
     finally:
@@ -263,7 +263,7 @@ def main() -> None:
         told = (err + out).replace(str(candidate), str(root)).strip()
         module.fail_json(
             msg="Apache refuses the new configuration, so no file was changed: "
-            f"{told}\n{module.params['mend']}",
+            f"{told}\n{module.params['remedy']}",
             paths=paths,
         )
     if module.params["write"]:

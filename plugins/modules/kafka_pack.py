@@ -57,7 +57,7 @@ EPOCH = 0
 
 
 class Refused(Exception):
-    """No pack can be had; the text names the variable, its value and the mend."""
+    """No pack can be had; the text names the variable, its value and the remedy."""
 
 
 def digest(path: Path, algorithm: str) -> str:
@@ -166,7 +166,7 @@ def resolve(mvn: str, pom: Path, folder: Path) -> tuple[list[str], list[Path]]:
         )
         raise Refused(
             f"kafka_source is maven: mvn could not resolve {pom}: {said} "
-            "Mend that (a proxy or a mirror goes into ~/.m2/settings.xml), or set kafka_source to archive or local."
+            "Fix that (a proxy or a mirror goes into ~/.m2/settings.xml), or set kafka_source to archive or local."
         )
     return parse_list((folder / "list.txt").read_text(encoding="utf-8")), sorted(
         (folder / "libs").iterdir()

@@ -44,7 +44,7 @@ MARK = ".complete"
 
 
 class Refused(Exception):
-    """The archive can't be installed; the text says why and what mends it."""
+    """The archive can't be installed; the text says why and what fixes it."""
 
 
 def check_archive(path: str | None, sha256: str | None) -> None:

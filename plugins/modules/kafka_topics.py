@@ -87,7 +87,7 @@ Topic = dict[str, Any]
 
 
 class Refused(Exception):
-    """The declaration can't be met; the text names the variable, its value and the mend."""
+    """The declaration can't be met; the text names the variable, its value and the remedy."""
 
 
 def as_text(value: object) -> str | None:

@@ -120,13 +120,13 @@ def check_project(files: Files, want: dict[str, Any]) -> None:
             continue
         path = module.replace(".", "/")
         if at(f"{path}.py") not in files and at(f"{path}/__init__.py") not in files:
-            mend = f"The project has no {path}.py; name the module as Python imports it"
-            mend += (
+            remedy = f"The project has no {path}.py; name the module as Python imports it"
+            remedy += (
                 ", or leave it empty for a project without WebSockets."
                 if variable == "asgi_module"
                 else "."
             )
-            raise refuse(f"django_{variable}", module, "the project has no such module.", mend)
+            raise refuse(f"django_{variable}", module, "the project has no such module.", remedy)
 
 
 def lock_requirements(files: Files, want: dict[str, Any]) -> tuple[str, str]:

@@ -143,7 +143,7 @@ execute_from_command_line(sys.argv[2:])
 
 
 class Refused(Exception):
-    """The release can't be served; the text names the variable, its value and the mend."""
+    """The release can't be served; the text names the variable, its value and the remedy."""
 
 
 def last_lines(text: str, count: int = 12) -> str:
@@ -205,7 +205,7 @@ class Release:
                 text = text.replace(value, "********")
         return text
 
-    def run(self, command: list[str], variable: str, value: object, why: str, mend: str) -> str:
+    def run(self, command: list[str], variable: str, value: object, why: str, remedy: str) -> str:
         """Run a command in the project as the site's user; raise Refused when it fails."""
         environment = {
             "PATH": f"{self.path}/venv/bin:/usr/local/bin:/usr/bin:/bin",
@@ -234,7 +234,7 @@ class Release:
         if result.returncode:
             output = self.hide(last_lines(result.stdout))
             raise Refused(
-                f"{variable} is {value}: {why} {mend} The running release is untouched. It said:\n{output}"
+                f"{variable} is {value}: {why} {remedy} The running release is untouched. It said:\n{output}"
             )
         return result.stdout
 
@@ -414,7 +414,7 @@ class Release:
                 "django_migrate",
                 "true",
                 "`manage.py migrate` failed.",
-                "Mend the migration; the database may hold those that came before it.",
+                "Fix the migration; the database may hold those that came before it.",
             )
         for command in self.params["commands"]:
             self.run(

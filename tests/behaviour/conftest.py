@@ -121,7 +121,7 @@ def prediction(request: pytest.FixtureRequest) -> Prediction:
 def descriptions(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
-    """Map each host to what the inventory settles for it; playbooks/describe.yml writes it."""
+    """Map each host to what the inventory says of it; playbooks/describe.yml writes it."""
     inventory = request.config.option.ansible_inventory or ROOT / "inventory" / "demo"
     folder = tmp_path_factory.mktemp("describe")
     command = ["ansible-playbook", "-i", inventory, ROOT / "playbooks" / "describe.yml"]

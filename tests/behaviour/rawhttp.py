@@ -1,6 +1,6 @@
 """A client on a bare socket: it sends bytes as they are and tells what came back, and from whom.
 
-HTTP libraries mend what they send and hide what they receive; a test of routing needs neither. This
+HTTP libraries correct what they send and hide what they receive; a test of routing needs neither. This
 module uses the standard library alone, so a test can also run it on the tested host itself.
 """
 

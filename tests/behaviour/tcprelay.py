@@ -18,7 +18,7 @@ class Pair:
 
 
 class Relay:
-    """Passes connections on to one address until it is cut, and new ones from when it is mended.
+    """Passes connections on to one address until it is cut, and new ones from when it is restored.
 
     Two ways to be cut: `closed`, as by a proxy that ends, where both ends hear of it at once and new
     connections are closed; `silent`, as by a pulled cable, where nothing passes and nobody hears.
@@ -40,7 +40,7 @@ class Relay:
                 _close(pair)
             pair.lost = True
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Pass new connections on again; those that were cut stay so."""
         self._cut = ""
 

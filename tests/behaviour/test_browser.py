@@ -195,7 +195,7 @@ def test_what_a_cut_kept_away_is_shown_once_and_in_order(
         ada.edit(watched)
         assert (page.count, page.told) == (before, [])
 
-        relay.mend()
+        relay.restore()
         grace.context.set_offline(False)
         page.expect_count(before + 4)
         updated = f"ada updated the graph “{first}”, which you watch"

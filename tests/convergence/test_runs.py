@@ -1,4 +1,4 @@
-"""What the runs of a scenario foretold and did: no surprise, no second change, no needless restart.
+"""What the runs of a scenario predicted and did: no surprise, no second change, no needless restart.
 
 The records are written by plugins/callback/run_record.py while `molecule test` goes through its
 sequence: check on the fresh host, converge, converge again, check on the converged host.
@@ -47,15 +47,15 @@ def test_first_run_changed_something(runs: dict[str, Record]) -> None:
     assert changes(runs["first_run"])
 
 
-def test_check_on_the_fresh_host_foretells_each_change(runs: dict[str, Record]) -> None:
+def test_check_on_the_fresh_host_predicts_each_change(runs: dict[str, Record]) -> None:
     unknown = changes(runs["fresh_check"], "unknown")
-    unforeseen = changes(runs["first_run"]) - changes(runs["fresh_check"]) - unknown
-    assert unforeseen == set()
+    unpredicted = changes(runs["first_run"]) - changes(runs["fresh_check"]) - unknown
+    assert unpredicted == set()
 
 
-def test_check_on_the_fresh_host_foretells_nothing_else(runs: dict[str, Record]) -> None:
+def test_check_on_the_fresh_host_predicts_nothing_else(runs: dict[str, Record]) -> None:
     # What two roles both ask for, a package or a folder, the first of them brings; a dry run, in which
-    # nothing comes, foretells it of both.
+    # nothing comes, predicts it of both.
     check = runs["fresh_check"]
     alone = {**check, "tasks": [task for task in check["tasks"] if task["action"] not in SHARED]}
     assert changes(alone) - changes(runs["first_run"]) == set()
@@ -65,7 +65,7 @@ def test_second_run_changes_nothing(runs: dict[str, Record]) -> None:
     assert changes(runs["second_run"]) == set()
 
 
-def test_check_on_the_converged_host_foretells_nothing(runs: dict[str, Record]) -> None:
+def test_check_on_the_converged_host_predicts_nothing(runs: dict[str, Record]) -> None:
     assert changes(runs["converged_check"]) == set()
 
 

@@ -1,4 +1,4 @@
-"""What breaks under a steady load of changes loses no notification, and mends without anybody's hand.
+"""What breaks under a steady load of changes loses no notification, and recovers without anybody's hand.
 
 Through each fault a client posts 50 changes a second while pages of three people are open. Afterwards every
 committed change is in the list of whom it concerns, each of their pages showed it exactly once and in order, nobody
@@ -23,7 +23,7 @@ from testinfra.host import Host
 
 from tests.behaviour.conftest import journal
 from tests.faults.report import note
-from tests.live.load import Load, Visitor, account, settle
+from tests.live.load import Load, Visitor, account, all_shown
 from tests.live.people import Page, Person, Target
 
 pytestmark = pytest.mark.disruptive
@@ -272,7 +272,7 @@ async def under_load(stack: Stack, fault: Fault) -> None:
         load.stopped = True
         await posting
         ended = time.perf_counter()
-        in_time = await settle(pages, begun, ALL_SHOWN)
+        in_time = await all_shown(pages, begun, ALL_SHOWN)
         shown_after = time.perf_counter() - ended
         await asyncio.sleep(0.5)  # what comes twice, comes now
         for task in tasks:

@@ -173,7 +173,7 @@ class Account:
         )
 
 
-async def settle(pages: Iterable[Page], begun: dict[str, int], seconds: float) -> bool:
+async def all_shown(pages: Iterable[Page], begun: dict[str, int], seconds: float) -> bool:
     """Wait until each page shows all that its person was told; return whether that came about in time."""
     end = time.perf_counter() + seconds
     for page in pages:

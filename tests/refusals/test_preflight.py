@@ -1,4 +1,4 @@
-"""What can be known beforehand is refused before anything is touched, with variable, value and mend.
+"""What can be known beforehand is refused before anything is touched, with variable, value and remedy.
 
 All cases are one run of playbooks/preflight.yml, the first playbook of site.yml: the host stands in it under
 one name for each case, and under each name one variable is wrong.

@@ -62,7 +62,7 @@ CASES = [
     Case(
         "environment-that-the-settings-cannot-use",
         (
-            "django_migrate is true: `manage.py migrate` failed. Mend the migration",
+            "django_migrate is true: `manage.py migrate` failed. Fix the migration",
             "unable to open database file",
         ),
         variables={"environment": {"LEDGER_HOSTS": "plain.test", "LEDGER_DB": "/nonexistent/db"}},
@@ -70,7 +70,7 @@ CASES = [
     Case(
         "migration-that-fails",
         (
-            "django_migrate is true: `manage.py migrate` failed. Mend the migration",
+            "django_migrate is true: `manage.py migrate` failed. Fix the migration",
             "no such table: no_such_table",
         ),
         change=append("entries/migrations/0002_broken.py", MIGRATION),

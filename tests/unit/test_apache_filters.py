@@ -232,10 +232,10 @@ def test_each_refusal_says_what_to_do() -> None:
     rules = broken({"server_name": ""}, {"apache_http_port": 0})
     assert len(rules) == 2
     for rule in rules:
-        assert set(rule) == {"variable", "value", "why", "mend"}
+        assert set(rule) == {"variable", "value", "why", "remedy"}
         assert rule["why"].endswith(".")
-        assert rule["mend"].endswith(".")
-        assert rule["mend"][0].isupper()
+        assert rule["remedy"].endswith(".")
+        assert rule["remedy"][0].isupper()
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_what_memory_cannot_hold_is_refused_with_a_number_that_it_can() -> None:
     assert rule["variable"] == "apache_max_websockets"
     assert rule["value"] == 20000
     assert "2000 MiB" in rule["why"]
-    fitting = int(re.findall(r"at most (\d+)", rule["mend"])[0])
+    fitting = int(re.findall(r"at most (\d+)", rule["remedy"])[0])
     assert 2800 < fitting < 3600
     assert broken({"max_websockets": fitting}) == []
 

@@ -38,7 +38,7 @@ def site(**changes: Any) -> dict[str, Any]:
 def told(settings: dict[str, Any] | None = None, **changes: Any) -> list[str]:
     rules = certificates.certificates_rules([site(**changes)], {**SETTINGS, **(settings or {})})
     return [
-        f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['mend']}" for rule in rules
+        f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['remedy']}" for rule in rules
     ]
 
 

@@ -44,7 +44,7 @@ def test_the_committed_page_is_not_stale() -> None:
     stale = reference.page(
         ROOT / "roles", reference.load(reference.KEYS)
     ) != reference.TARGET.read_text(encoding="utf-8")
-    assert not stale, "docs/reference.md is stale. Mend it with: python3 -m tools.reference"
+    assert not stale, "docs/reference.md is stale. Fix it with: python3 -m tools.reference"
 
 
 def test_a_variable_has_its_type_default_and_description(folder: Path) -> None:

@@ -11,7 +11,7 @@ from tests.unit.test_site_settings import ROOT, plugin
 
 django_rules = plugin("filter/django.py").django_rules
 daphne = plugin("filter/daphne.py")
-settle = plugin("filter/switchboard.py").site_settings
+complete_sites = plugin("filter/switchboard.py").site_settings
 
 WSGI = {"12": "3.11", "13": "3.13"}
 TRIXIE = {
@@ -31,7 +31,7 @@ def defaults(role: str) -> dict[str, Any]:
 
 
 def site(role: str = "django", **settings: Any) -> dict[str, Any]:
-    """Return a settled site that all rules hold for, but for ``settings``."""
+    """Return a complete site that all rules hold for, but for ``settings``."""
     good: dict[str, dict[str, Any]] = {
         "django": {
             "directory": "/lab",
@@ -40,17 +40,17 @@ def site(role: str = "django", **settings: Any) -> dict[str, Any]:
         },
         "daphne": {"asgi_module": "lab.asgi"},
     }
-    settled: list[dict[str, Any]] = settle(
+    complete: list[dict[str, Any]] = complete_sites(
         [{"name": "lab", **good[role], **settings}], role, defaults(role)
     )
-    return settled[0]
+    return complete[0]
 
 
 def told(rules: list[dict[str, Any]]) -> list[str]:
     """Return the rules as the roles print them."""
-    assert all(rule.keys() == {"variable", "value", "why", "mend"} for rule in rules)
+    assert all(rule.keys() == {"variable", "value", "why", "remedy"} for rule in rules)
     return [
-        f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['mend']}" for rule in rules
+        f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['remedy']}" for rule in rules
     ]
 
 
@@ -116,7 +116,7 @@ def test_each_debian_has_its_own_python() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "begin", "mend"),
+    ("settings", "begin", "remedy"),
     [
         ({"settings_module": ""}, "django_settings_module is empty: ", "such as lab.settings."),
         ({"wsgi_module": ""}, "django_wsgi_module is empty: ", "such as lab.wsgi."),
@@ -158,10 +158,10 @@ def test_each_debian_has_its_own_python() -> None:
         ({"restart_units": ["worker"]}, "django_restart_units is worker: ", "with its suffix"),
     ],
 )
-def test_django_refuses(settings: dict[str, Any], begin: str, mend: str) -> None:
+def test_django_refuses(settings: dict[str, Any], begin: str, remedy: str) -> None:
     text = refused(**settings)
     assert text.startswith(begin)
-    assert mend in text
+    assert remedy in text
     assert text.endswith("(site lab)")
 
 

@@ -252,7 +252,7 @@ def test_files_are_written_for_root_and_the_site_alone(home: Path) -> None:
     }
 
 
-def test_a_host_without_the_site_foretells_all_files(
+def test_a_host_without_the_site_predicts_all_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(name: str) -> Any:

@@ -35,7 +35,7 @@ DAPHNE = {
 }
 
 
-def settle(
+def complete_sites(
     sites: Any, role: str = "daphne", defaults: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     return shared.site_settings(sites, role, DAPHNE if defaults is None else defaults)
@@ -43,18 +43,18 @@ def settle(
 
 def refusal(sites: Any, role: str = "daphne", defaults: dict[str, Any] | None = None) -> str:
     with pytest.raises(AnsibleFilterError) as caught:
-        settle(sites, role, defaults)
+        complete_sites(sites, role, defaults)
     return str(caught.value)
 
 
 def test_a_site_takes_what_it_does_not_name_itself() -> None:
-    lab, shop = settle([{"name": "lab"}, {"name": "shop", "port": 9109}])
+    lab, shop = complete_sites([{"name": "lab"}, {"name": "shop", "port": 9109}])
     assert (lab["port"], lab["instances"]) == (9099, 2)
     assert (shop["port"], shop["instances"]) == (9109, 2)
 
 
 def test_the_name_of_the_site_stands_in_for_its_placeholder() -> None:
-    (lab,) = settle([{"name": "lab"}])
+    (lab,) = complete_sites([{"name": "lab"}])
     assert lab["project_path"] == "/srv/lab/current/app"
     assert lab["write_paths"] == ["/srv/lab/data"]
 
@@ -65,19 +65,19 @@ def test_a_setting_that_was_removed_is_refused_with_what_became_of_it() -> None:
 
 
 def test_what_a_site_names_itself_is_taken_as_it_stands() -> None:
-    (lab,) = settle([{"name": "lab", "project_path": "/opt/{site}"}])
+    (lab,) = complete_sites([{"name": "lab", "project_path": "/opt/{site}"}])
     assert lab["project_path"] == "/opt/{site}"
 
 
 def test_values_get_the_type_that_the_role_states() -> None:
-    (lab,) = settle([{"name": "lab", "port": "9109", "proxy_headers": "yes"}])
+    (lab,) = complete_sites([{"name": "lab", "port": "9109", "proxy_headers": "yes"}])
     assert lab["port"] == 9109
     assert lab["proxy_headers"] is True
 
 
 def test_settling_one_site_leaves_the_input_and_the_other_sites_alone() -> None:
     sites: list[dict[str, Any]] = [{"name": "lab"}, {"name": "shop"}]
-    lab, shop = settle(sites)
+    lab, shop = complete_sites(sites)
     lab["write_paths"].append("/tmp")
     assert shop["write_paths"] == ["/srv/shop/data"]
     assert DAPHNE["write_paths"] == ["/srv/{site}/data"]
@@ -95,7 +95,7 @@ def test_what_is_secret_is_checked_and_left_out() -> None:
 
 
 def test_no_site_at_all_is_an_empty_list() -> None:
-    assert settle([]) == []
+    assert complete_sites([]) == []
 
 
 @pytest.mark.parametrize("sites", ["lab", {"name": "lab"}, 7, None])
@@ -121,7 +121,7 @@ def test_a_name_that_is_no_user_and_no_unit_is_refused(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["a", "lab", "lab-2", "a" * 31])
 def test_a_good_name_is_taken(name: str) -> None:
-    assert settle([{"name": name}])[0]["name"] == name
+    assert complete_sites([{"name": name}])[0]["name"] == name
 
 
 def test_a_site_without_a_name_is_refused() -> None:
@@ -146,7 +146,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_that_there_are() -> No
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "mend"),
+    ("key", "value", "remedy"),
     [
         ("instances", "two", "Write a whole number."),
         ("instances", 1.5, "Write a whole number."),
@@ -155,11 +155,11 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_that_there_are() -> No
     ],
 )
 def test_a_wrong_type_is_refused_with_site_key_value_and_mend(
-    key: str, value: Any, mend: str
+    key: str, value: Any, remedy: str
 ) -> None:
     text = refusal([{"name": "lab"}, {"name": "shop", key: value}])
     assert f"daphne_{key} is {value!r}" in text
-    assert mend in text
+    assert remedy in text
     assert "site shop" in text
 
 
@@ -233,7 +233,7 @@ def test_rules_name_the_site_and_never_a_value() -> None:
         "django_secrets",
         "django_environment.LIST",
     ]
-    assert [rule["mend"][-11:] for rule in rules] == [" (site lab)", " (site lab)", "(site shop)"]
+    assert [rule["remedy"][-11:] for rule in rules] == [" (site lab)", " (site lab)", "(site shop)"]
     assert "hush" not in str(rules)
 
 
@@ -252,7 +252,7 @@ def test_two_services_on_one_port_are_told_of_the_later_one() -> None:
             "variable": "kafka_port",
             "value": "2181",
             "why": "zookeeper_client_port names the same port.",
-            "mend": "Give each service its own.",
+            "remedy": "Give each service its own.",
         }
     ]
 

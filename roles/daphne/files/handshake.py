@@ -64,7 +64,7 @@ def main() -> int:
         f"A WebSocket handshake on {options.url} (daphne_health_path) with the host {options.host} "
         "(daphne_health_host) "
         f"got {said}, not 101 or 403, for {options.timeout:g} seconds. "
-        "Name a path that the project's routing knows, or mend the project.",
+        "Name a path that the project's routing knows, or fix the project.",
         file=sys.stderr,
     )
     return 1
