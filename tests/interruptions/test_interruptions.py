@@ -197,4 +197,4 @@ def test_a_kafka_that_cannot_start_ends_each_run(bench: Bench, changed: dict[str
         broken = changed | {"kafka_properties": {"num.io.threads": 0}}
         run = bench.play(playbook, broken)
         assert run.code != 0, run.output[-4000:]
-        assert "num.io.threads" in run.output.rpartition("Say why Kafka does not start")[2]
+        assert "num.io.threads" in run.output.rpartition("FAILED! =>")[2]

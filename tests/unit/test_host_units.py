@@ -1,0 +1,129 @@
+"""The module host_units: the order, the patience, and the reason from the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plugins.modules.host_units import Broken, Host, bring_up, lacking
+
+OPTIONS = {"timeout": 3, "steady": 0}
+RUNS = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "SubState": "running",
+    "UnitFileState": "enabled",
+}
+
+
+class Systemd(Host):
+    """systemd as far as the module asks it: what each unit tells, one answer after the other."""
+
+    def __init__(self, **units: list[dict[str, str]]) -> None:
+        self.units = {f"{name}.service": states for name, states in units.items()}
+        self.commands: list[tuple[str, ...]] = []
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """Note a command; each look at a unit tells the next of its states, the last one for good."""
+        if words[:2] == ("systemctl", "show"):
+            blocks = []
+            for unit in words[3:]:
+                states = self.units[unit]
+                state = states.pop(0) if len(states) > 1 else states[0]
+                blocks.append("\n".join(f"{key}={value}" for key, value in (RUNS | state).items()))
+            return 0, "\n\n".join(blocks)
+        if words[0] == "journalctl":
+            return 0, "what the journal says"
+        self.commands.append(words[1:])
+        return 0, ""
+
+
+@pytest.fixture(autouse=True)
+def time_flies(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("plugins.modules.host_units.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("plugins.modules.host_units.time.sleep", lambda seconds: None)
+
+
+def state(active: str, **more: str) -> dict[str, str]:
+    return {"ActiveState": active, "SubState": "a sub-state", **more}
+
+
+@pytest.mark.parametrize(
+    ("told", "wanting"),
+    [
+        ({}, False),
+        (state("inactive"), True),
+        ({"UnitFileState": "disabled"}, True),
+        ({"UnitFileState": ""}, True),
+        ({"UnitFileState": "static"}, False),
+    ],
+)
+def test_what_is_enabled_and_active_is_left_alone(told: dict[str, str], wanting: bool) -> None:
+    assert lacking(RUNS | told) is wanting
+
+
+def test_units_are_restarted_first_and_then_started_in_order() -> None:
+    host = Systemd(
+        a=[{}],
+        b=[state("inactive", UnitFileState="disabled"), {}],
+        c=[{"UnitFileState": "disabled"}],
+    )
+    bring_up(host, ["b.service", "c.service"], ["a.service"], OPTIONS)
+    assert host.commands == [
+        ("restart", "a.service"),
+        ("enable", "b.service"),
+        ("start", "b.service"),
+        ("enable", "c.service"),
+    ]
+
+
+@pytest.mark.parametrize("told", [{"NeedDaemonReload": "yes"}, {"LoadState": "not-found"}])
+def test_systemd_reads_its_files_anew_where_it_must(told: dict[str, str]) -> None:
+    host = Systemd(a=[told, {}])
+    bring_up(host, [], ["a.service"], OPTIONS)
+    assert host.commands[0] == ("daemon-reload",)
+
+
+def test_a_unit_that_is_about_to_start_is_waited_for() -> None:
+    host = Systemd(a=[state("inactive"), state("activating"), state("activating"), {}])
+    bring_up(host, ["a.service"], [], OPTIONS | {"timeout": 50})
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ([state("failed")], "a.service does not stay up: failed (a sub-state)"),
+        ([state("activating", NRestarts=str(n)) for n in range(9)], "a.service does not stay up"),
+        ([state("activating")], "a.service is activating (a sub-state) after 3 s"),
+    ],
+)
+def test_one_that_does_not_come_up_fails_with_its_journal(
+    states: list[dict[str, str]], said: str
+) -> None:
+    host = Systemd(a=[state("inactive"), *states], b=[state("inactive")])
+    with pytest.raises(Broken) as caught:
+        bring_up(
+            host,
+            ["a.service", "b.service"],
+            [],
+            OPTIONS | {"timeout": 3 if len(states) < 9 else 90},
+        )
+    assert said in str(caught.value)
+    assert "what the journal says" in str(caught.value)
+    assert ("start", "b.service") not in host.commands
+
+
+def test_one_that_ends_at_once_is_seen_at_the_second_look() -> None:
+    host = Systemd(a=[state("inactive"), {}, state("activating", NRestarts="1"), state("failed")])
+    with pytest.raises(Broken, match="does not stay up"):
+        bring_up(host, ["a.service"], [], OPTIONS | {"steady": 4, "timeout": 50})
+
+
+def test_a_command_that_fails_says_what_systemd_and_the_journal_say() -> None:
+    host: Any = Systemd(a=[state("inactive")])
+    run = host.run
+    host.run = lambda *words: (1, "Job failed") if "start" in words else run(*words)
+    with pytest.raises(Broken, match="a.service could not be started: Job failed"):
+        bring_up(host, ["a.service"], [], OPTIONS)
