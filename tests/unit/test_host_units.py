@@ -125,5 +125,5 @@ def test_a_command_that_fails_says_what_systemd_and_the_journal_say() -> None:
     host: Any = Systemd(a=[state("inactive")])
     run = host.run
     host.run = lambda *words: (1, "Job failed") if "start" in words else run(*words)
-    with pytest.raises(Broken, match="a.service could not be started: Job failed"):
+    with pytest.raises(Broken, match=r"a\.service could not be started: Job failed"):
         bring_up(host, ["a.service"], [], OPTIONS)
