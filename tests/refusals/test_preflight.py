@@ -134,6 +134,11 @@ CASES = [
         ("sites.plain.source is {", "Name one of directory, git, archive."),
     ),
     Case(
+        "one-site-that-is-not-there",
+        {"site": "nowhere"},
+        ("site is 'nowhere': `sites` has graphspace, probe, plain.",),
+    ),
+    Case(
         "websockets-without-asgi",
         of_entry("plain", {"websockets.port": 9119}),
         ("sites.plain.websockets is given, and asgi is empty",),
