@@ -136,7 +136,7 @@ CASES = [
     Case(
         "one-site-that-is-not-there",
         {"site": "nowhere"},
-        ("site is 'nowhere': `sites` has graphspace, probe, plain.",),
+        ("site is 'nowhere': `sites` has graphspace, plain, probe.",),
     ),
     Case(
         "websockets-without-asgi",
