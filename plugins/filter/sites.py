@@ -111,7 +111,9 @@ def site_faults(sites: Any, host: Mapping[str, Any], only: str = "") -> list[str
             f"sites is {sites!r}: it must be a mapping. Write the name of each site, and its keys below it.",
         ]
     if only and only not in sites:
-        found.append(f"site is {only!r}: `sites` has {', '.join(sorted(map(str, sites))) or 'none'}.")
+        found.append(
+            f"site is {only!r}: `sites` has {', '.join(sorted(map(str, sites))) or 'none'}."
+        )
     for name, entry in sites.items():
         found += _entry_faults(str(name), entry)
     return found or _clashes(sites, host)
