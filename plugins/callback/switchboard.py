@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ VARIABLE = re.compile(
 SITE = re.compile(r"(?: \(site|^Site) ([a-z][a-z0-9-]*)(?:\)|: )")
 
 
+@cache
 def variables() -> dict[str, str]:
     """Return the key of a site's entry for each role's variable that is one."""
     found: dict[str, str] = dict(DERIVED)
@@ -227,30 +229,30 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
 
     def sites(self, host: str) -> Mapping[str, Any]:
         """Return the entries of `sites` for a host, as the inventory writes them."""
-        known = self._play.get_variable_manager()._inventory.get_host(host) if self._play else None
+        known = self.variables._inventory.get_host(host) if self.variables else None
         found = self.variables.get_vars(host=known).get("sites") if known else None
         return found if isinstance(found, Mapping) else {}
 
     def note(self, result: Any) -> None:
         """Keep what the summary tells."""
         action = result.task.action.rpartition(".")[2]
-        values, host = result.result, result.host.get_name()
+        values, host, state = result.result, result.host.get_name(), result.task.args.get("state")
         for item in values.get("results", [values]):
-            if not isinstance(item, Mapping) or not item.get("changed"):
-                if action == "site_release" and isinstance(item, Mapping) and item.get("release"):
-                    self.releases[host, str(self._get_item_label(item))] = item["release"]
+            if not isinstance(item, Mapping):
                 continue
-            arguments = (item.get("invocation") or {}).get("module_args") or {}
+            label = str(self._get_item_label(item))
             if action == "site_release" and item.get("release"):
                 new, old = item["release"], item.get("previous")
                 moved = f" (was {old})" if old and old != new else ""
-                self.releases[host, str(self._get_item_label(item))] = f"{new}{moved}"
-            elif action == "wsgi_renew":
-                self.restarted[
-                    f"mod_wsgi of {arguments.get('group') or self._get_item_label(item)}"
-                ] = None
-            elif arguments.get("state") in ("restarted", "reloaded") and arguments.get("name"):
-                self.restarted[f"{arguments['name']} ({arguments['state']})"] = None
+                self.releases[host, label] = f"{new}{moved}"
+            if not item.get("changed"):
+                continue
+            if action == "wsgi_renew":
+                self.restarted[f"mod_wsgi of {label}"] = None
+            elif action == "host_units":
+                self.restarted |= dict.fromkeys(item.get("restarted", ()))
+            elif state in ("restarted", "reloaded") and item.get("name"):
+                self.restarted[f"{item['name']} ({state})"] = None
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Print the summary."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 ROLE_NAMES = ("django", "daphne", "certificates", "apache")
@@ -238,8 +239,8 @@ def _of_site(
     project_dir = given.get("source.project_dir", ".")
     words = {
         "site": name,
-        "domain": domain,
-        "hosts": ",".join(map(str, names)),
+        "domain": ascii_names(domain),
+        "hosts": ",".join(map(str, ascii_names(names))),
         "data": f"/srv/{name}/data",
         "kafka": kafka,
         "topic_prefix": f"{name}.",
@@ -267,8 +268,8 @@ def _of_site(
     for setting in ("environment", "secrets", "services"):
         if setting in django:
             django[setting] = _filled(django[setting], words)
-    for key in ("django.write_paths", "daphne.write_paths", "apache.wsgi_write_paths"):
-        role, _, setting = key.partition(".")
+    for variable in variables_of("write_paths"):
+        role, _, setting = variable.partition("_")
         if setting in roles[role]:
             roles[role][setting] = _filled(roles[role][setting], words)
 
@@ -300,6 +301,11 @@ def _of_site(
     return roles
 
 
+def ascii_names(names: Any) -> Any:
+    """Return host names as Django's settings need them, by the filter host_names."""
+    return filter_loader.get("host_names").j2_function(names)
+
+
 def _service(wanted: Any) -> tuple[Any, Any]:
     """Return a service's command and its port, None where it has none."""
     if isinstance(wanted, Mapping):
@@ -326,7 +332,7 @@ def _filled(values: Any, words: Mapping[str, str]) -> Any:
         return [_filled(value, words) for value in values]
     if not isinstance(values, str):
         return values
-    return re.sub("{(%s)}" % "|".join(words), lambda found: words[found[1]], values)  # noqa: UP031
+    return re.sub("{(" + "|".join(words) + ")}", lambda found: words[found[1]], values)
 
 
 class FilterModule:

@@ -52,6 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units: {description: The units that were started or restarted., type: list, elements: str, returned: success}
+restarted: {description: Those of them that were restarted., type: list, elements: str, returned: success}
 """
 
 PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload"
@@ -120,7 +121,7 @@ class Host:
                 raise Broken(f"{unit} does not stay up: {state}\n{self.journal(unit)}")
             if time.monotonic() > end:
                 raise Broken(f"{unit} is {state} after {seconds} s\n{self.journal(unit)}")
-            time.sleep(1)
+            time.sleep(1)  # until it is active; the time-out above raises
 
 
 PAST = {"enable": "enabled", "start": "started", "restart": "restarted"}
@@ -151,7 +152,7 @@ def bring_up(host: Host, started: list[str], restarted: list[str], options: dict
             host.act("start", unit)
             host.wait(unit, options["timeout"])
     if options["steady"] and started:
-        time.sleep(options["steady"])
+        time.sleep(options["steady"])  # for a command that ends at once to have ended
         for unit in started:
             host.wait(unit, options["timeout"])
 
@@ -178,7 +179,7 @@ def main() -> None:
             bring_up(host, started, restarted, module.params)
         except Broken as error:
             module.fail_json(msg=str(error), units=units)
-    module.exit_json(changed=bool(units), units=units)
+    module.exit_json(changed=bool(units), units=units, restarted=restarted)
 
 
 if __name__ == "__main__":

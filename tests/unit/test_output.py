@@ -64,7 +64,7 @@ PLAYBOOK = """
   tasks:
     - name: Nothing changes here
       ansible.builtin.command: "true"
-      changed_when: false
+      changed_when: false # the test's task that changes nothing
     - name: Two of three change
       ansible.builtin.command: "true"
       loop: [first, second, third]
@@ -80,6 +80,10 @@ PLAYBOOK = """
       ansible.builtin.copy:
         content: a new line
         dest: "{{ folder }}/file"
+    - name: Restart
+      host_units:
+        restarted: [lab.service]
+      check_mode: true
     - name: Refuse
       ansible.builtin.assert:
         that: good
@@ -119,7 +123,8 @@ def test_a_run_shows_its_changes_and_sums_up(tmp_path: Path) -> None:
     assert "one: so many sockets" in said
     assert "hush" not in said
     assert "+a new line" not in said
-    assert "one: 6 tasks, 3 changed, 0 failed" in said
+    assert "one: 7 tasks, 4 changed, 0 failed" in said
+    assert "restarted: lab.service" in said
     assert f"next: make verify INVENTORY={tmp_path}/hosts.yml" in said
 
 
@@ -127,7 +132,7 @@ def test_a_dry_run_shows_the_differences(tmp_path: Path) -> None:
     code, said = run(tmp_path, "--check", "--diff")
     assert code == 0, said
     assert re.search(r"^ +0:\d\d  A file\n(.*\n)*\+a new line", said, re.M)
-    assert "1 would change" in said
+    assert "2 would change" in said
     assert "next: the same without --check" in said
 
 

@@ -81,6 +81,15 @@ def test_words_in_braces_are_filled_and_other_braces_stay() -> None:
     }
 
 
+def test_names_in_any_script_are_those_that_a_browser_sends() -> None:
+    words = {"environment": {"HOSTS": "{hosts}", "NAME": "{domain}"}}
+    django = lists(lab=LAB | words | {"domain": "münchen.example"})["django"][0]
+    assert django["environment"] == {
+        "HOSTS": "xn--mnchen-3ya.example,lab",
+        "NAME": "xn--mnchen-3ya.example",
+    }
+
+
 def test_a_site_without_asgi_has_no_websockets() -> None:
     found = lists(shop=SHOP)
     assert found["daphne"][0]["asgi_module"] == ""
