@@ -92,7 +92,7 @@ def test_a_client_that_does_not_read_is_dropped(
         end = time.monotonic() + 5
         while echoes(site) > 1:
             assert time.monotonic() < end, "the application of a dropped socket is not told"
-            time.sleep(0.2)
+            time.sleep(0.2)  # until it has left; the assertion above ends it
     assert pid(host, unit) == process, journal(host, unit)
     assert journal(host, unit, 10_000).count(DROPPED) == dropped + 2
     grown = (resident(host, unit) - before) // MIB
