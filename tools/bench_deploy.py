@@ -74,11 +74,11 @@ def ansible(host: Host, project: Project, name: str) -> tuple[float, int]:
     command = host.playbook(name, site={"source": {"directory": str(project.folder)}})
     done = run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
     seconds = time.monotonic() - start
-    recap = re.search(r"server1\s*: ok=(\d+)\s+changed=(\d+)", done.stdout)
-    if not recap:
-        raise ToolError(f"{name} printed no recap:\n{done.stdout[-2000:]}")
+    counted = re.search(r"server1: (\d+) tasks, \d+ changed, 0 failed", done.stdout)
+    if not counted:
+        raise ToolError(f"{name} ended without its summary:\n{done.stdout[-2000:]}")
     host.check()
-    return seconds, int(recap.group(1))
+    return seconds, int(counted.group(1))
 
 
 def by_hand(host: Host, project: Project, verb: str) -> float:

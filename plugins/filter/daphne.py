@@ -46,7 +46,7 @@ def daphne_inputs(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def daphne_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the ports of the sites' sockets, as the module port_check takes them."""
+    """Return the ports of the sites' sockets, as the module host_look takes them."""
     return [
         {
             "variable": f"daphne_port (site {site['name']})",

@@ -238,7 +238,7 @@ def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the ports of the sites' services, as the module port_check takes them.
+    """Return the ports of the sites' services, as the module host_look takes them.
 
     A port under the name of a service that the site does not have is another site's.
     """
@@ -255,18 +255,20 @@ def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def django_calendar_rules(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what is broken in the times of timers, from what ``systemd-analyze calendar`` answered."""
+def django_calendar_rules(
+    units: Sequence[Mapping[str, Any]], errors: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return what is broken in the times of timers; ``errors`` maps a time to what systemd says against it."""
     return [
         _rule(
-            {"name": answer["item"]["site"]},
-            f"timers.{answer['item']['name']}",
-            answer["item"]["on_calendar"],
+            {"name": unit["site"]},
+            f"timers.{unit['name']}",
+            unit["on_calendar"],
             "systemd does not understand that time.",
             'Write it as in systemd.time(7), such as "*-*-* 03:30:00".',
         )
-        for answer in answers
-        if answer.get("rc")
+        for unit in units
+        if errors.get(unit["on_calendar"])
     ]
 
 

@@ -290,14 +290,15 @@ def environment_rules(
     ]
 
 
-def port_clashes(ports: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+def port_clashes(asked: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a rule that does not hold for each variable that names a port another one has named before.
 
-    ``ports`` holds pairs of a variable and its TCP port, in the order in which the services start.
+    ``asked`` is what each role asks of a host, as the module host_look takes it.
     """
+    ports = [entry for role in asked.values() for entry in role.get("ports", [])]
     owners: dict[int, str] = {}
     rules = []
-    for variable, value in ports:
+    for variable, value in ((entry["variable"], entry["port"]) for entry in ports):
         owner = owners.setdefault(int(value), variable)
         if owner != variable:
             rules.append(

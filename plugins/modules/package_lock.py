@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_packages import LOCKS, holder
 
 DOCUMENTATION = r"""
 ---
@@ -48,27 +46,6 @@ holder:
   returned: always
 """
 
-# struct flock of a 64-bit Linux (fcntl(2)): type, whence, start, length, process
-FLOCK = "hhqqi"
-
-
-def holder(path: str) -> str:
-    """Return which process holds a lock of a file, or an empty text."""
-    try:
-        with open(path, "rb") as file:
-            asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind, _, _, _, process = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
-    except OSError:
-        return ""
-    if kind == fcntl.F_UNLCK:
-        return ""
-    try:
-        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
-            return f"{file.read().strip()} (process {process})"
-    except OSError:
-        return "a process that is not to be seen here"
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -78,11 +55,7 @@ def main() -> None:
             "paths": {
                 "type": "list",
                 "elements": "path",
-                "default": [
-                    "/var/lib/dpkg/lock-frontend",
-                    "/var/lib/dpkg/lock",
-                    "/var/lib/apt/lists/lock",
-                ],
+                "default": list(LOCKS),
             },
         },
         supports_check_mode=True,

@@ -80,8 +80,8 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, Any], key: str, why: 
 
 
 def test_a_time_that_systemd_does_not_understand_is_refused() -> None:
-    item = {"site": "lab", "name": "digest", "on_calendar": "25:00"}
-    [rule] = django.django_calendar_rules([{"item": item, "rc": 1}, {"item": item, "rc": 0}])
+    units = [{"site": "lab", "name": "digest", "on_calendar": when} for when in ("25:00", "daily")]
+    [rule] = django.django_calendar_rules(units, {"25:00": "Failed to parse", "daily": ""})
     assert (rule["variable"], rule["value"]) == ("django_timers.digest", "25:00")
 
 

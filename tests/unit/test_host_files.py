@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.run_module import run_module
+
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 
 
 def run(*files: dict[str, Any], check: bool = False) -> dict[str, Any]:
     """Run the module as Ansible does, and return what it answers."""
     wanted = [{"owner": USER, "group": GROUP, **file} for file in files]
-    arguments = {"ANSIBLE_MODULE_ARGS": {"files": wanted, "_ansible_check_mode": check}}
-    program = (
-        "import sys; from ansible.module_utils.testing import patch_module_args\n"
-        "from plugins.modules import host_files; import json\n"
-        "with patch_module_args(json.load(sys.stdin)['ANSIBLE_MODULE_ARGS']): host_files.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(arguments),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip(), done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return answer
+    return run_module("host_files", {"files": wanted}, check=check)
 
 
 @pytest.fixture
@@ -107,7 +89,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
 def test_a_secret_stands_in_no_answer(tmp_path: Path) -> None:
     said = run({"path": f"{tmp_path}/key", "secret_content": "hush-hush", "mode": "0600"})
     assert (tmp_path / "key").read_text() == "hush-hush"
-    assert "hush" not in json.dumps(said)
+    assert "hush" not in str(said)
 
 
 def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:

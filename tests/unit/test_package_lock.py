@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from plugins.modules import package_lock
+from plugins.module_utils import host_packages
 
 HOLD = """
 import fcntl, sys
@@ -19,7 +19,7 @@ input()
 
 def test_the_holder_is_named(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    assert package_lock.holder(path) == ""
+    assert host_packages.holder(path) == ""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, path],
         stdin=subprocess.PIPE,
@@ -28,8 +28,8 @@ def test_the_holder_is_named(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "held\n"
-        told = package_lock.holder(path)
+        told = host_packages.holder(path)
         process.communicate("\n")
     assert told.startswith("python")
     assert told.endswith(f"(process {process.pid})")
-    assert package_lock.holder(path) == ""
+    assert host_packages.holder(path) == ""

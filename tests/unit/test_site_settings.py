@@ -246,8 +246,13 @@ def test_no_rule_is_broken_by_what_a_file_can_carry() -> None:
 
 
 def test_two_services_on_one_port_are_told_of_the_later_one() -> None:
-    ports = [("zookeeper_client_port", 2181), ("kafka_port", "2181"), ("apache_http_port", 80)]
-    assert shared.port_clashes(ports) == [
+    asked = {
+        "base": {},
+        "zookeeper": {"ports": [{"variable": "zookeeper_client_port", "port": 2181}]},
+        "kafka": {"ports": [{"variable": "kafka_port", "port": "2181"}]},
+        "apache": {"ports": [{"variable": "apache_http_port", "port": 80}]},
+    }
+    assert shared.port_clashes(asked) == [
         {
             "variable": "kafka_port",
             "value": "2181",
@@ -258,5 +263,6 @@ def test_two_services_on_one_port_are_told_of_the_later_one() -> None:
 
 
 def test_ports_of_their_own_are_no_clash() -> None:
-    assert shared.port_clashes([("a", 1), ["b", 2]]) == []
-    assert shared.port_clashes([]) == []
+    ports = [{"variable": "a", "port": 1}, {"variable": "b", "port": 2}]
+    assert shared.port_clashes({"apache": {"ports": ports}}) == []
+    assert shared.port_clashes({"base": {}}) == []

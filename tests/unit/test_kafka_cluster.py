@@ -1,4 +1,4 @@
-"""kafka_identity reads what Kafka and ZooKeeper wrote."""
+"""kafka_cluster reads what Kafka and ZooKeeper wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules import kafka_identity
+from plugins.module_utils import kafka_cluster
 
 
 @contextmanager
@@ -35,16 +35,16 @@ def server(reply: bytes) -> Iterator[str]:
 def test_the_id_that_zookeeper_knows() -> None:
     data = b'{"version":"1","id":"abc"}'
     with server(struct.pack(">iqii", 1, 7, 0, len(data)) + data) as address:
-        assert kafka_identity.in_zookeeper(f"{address}/kafka", 5) == "abc"
+        assert kafka_cluster.in_zookeeper(f"{address}/kafka", 5) == "abc"
 
 
 def test_a_zookeeper_without_kafka() -> None:
-    with server(struct.pack(">iqi", 1, 7, kafka_identity.NO_NODE)) as address:
-        assert kafka_identity.in_zookeeper(f"127.0.0.1:1,{address}", 5) == ""
+    with server(struct.pack(">iqi", 1, 7, kafka_cluster.NO_NODE)) as address:
+        assert kafka_cluster.in_zookeeper(f"127.0.0.1:1,{address}", 5) == ""
 
 
 def test_none_that_answers() -> None:
-    assert kafka_identity.in_zookeeper("127.0.0.1:1", 1) is None
+    assert kafka_cluster.in_zookeeper("127.0.0.1:1", 1) is None
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_none_that_answers() -> None:
 )
 def test_the_id_on_the_disk(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "meta.properties").write_text(text)
-    assert kafka_identity.on_disk(str(tmp_path)) == told
-    assert kafka_identity.on_disk(str(tmp_path / "nowhere")) == ""
+    assert kafka_cluster.on_disk(str(tmp_path)) == told
+    assert kafka_cluster.on_disk(str(tmp_path / "nowhere")) == ""

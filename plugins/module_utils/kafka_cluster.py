@@ -1,5 +1,8 @@
-#!/usr/bin/python
-"""Refuse a Kafka data folder that belongs to another cluster than ZooKeeper knows."""
+"""Which cluster a Kafka data folder belongs to, and which one ZooKeeper knows.
+
+Kafka keeps the id of its cluster twice, in ``meta.properties`` of its data folder and in ``/cluster/id`` of ZooKeeper,
+and ends at once when they differ.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +10,6 @@ import json
 import os
 import socket
 import struct
-
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
----
-module: kafka_identity
-short_description: Refuse a Kafka data folder of another cluster
-description:
-  - Kafka keeps the id of its cluster twice, in C(meta.properties) of its data folder and in C(/cluster/id)
-    of ZooKeeper, and ends at once when they differ. This module compares them before anything is changed,
-    and changes nothing.
-  - Without a data folder, and where no ZooKeeper answers, there is nothing to compare.
-options:
-  data_dir:
-    description: Kafka's data folder. It need not exist yet.
-    type: path
-    required: true
-  zookeeper_connect:
-    description: The ZooKeeper servers as Kafka's C(zookeeper.connect) has them.
-    type: str
-    required: true
-  timeout:
-    description: Seconds for one ZooKeeper server to answer.
-    type: float
-    default: 3
-author:
-  - The Switchboard authors
-"""
-
-EXAMPLES = r"""
-- name: Refuse records of another cluster
-  kafka_identity:
-    data_dir: /var/lib/kafka/data
-    zookeeper_connect: 127.0.0.1:2181
-"""
-
-RETURN = r"""
-disk: {description: The cluster's id on the disk; empty without one., type: str, returned: success}
-zookeeper:
-  description: The one that ZooKeeper knows; empty without one, null where none answers.
-  type: str
-  returned: success
-"""
 
 NO_NODE = -101  # KeeperException.Code.NONODE
 GET_DATA, CLOSE = 4, -11  # ZooDefs.OpCode
@@ -104,7 +64,7 @@ def in_zookeeper(connect: str, timeout: float) -> str | None:
                 connection.sendall(packet(ask))
                 told = answer(connection)
                 connection.sendall(packet(struct.pack(">ii", 2, CLOSE)))
-        except OSError:
+        except (OSError, ValueError):  # of a port that is none
             continue
         _, _, error = struct.unpack_from(">iqi", told)
         if error == NO_NODE:
@@ -115,29 +75,19 @@ def in_zookeeper(connect: str, timeout: float) -> str | None:
     return None
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "data_dir": {"type": "path", "required": True},
-            "zookeeper_connect": {"type": "str", "required": True},
-            "timeout": {"type": "float", "default": 3},
-        },
-        supports_check_mode=True,
-    )
-    folder, connect = module.params["data_dir"], module.params["zookeeper_connect"]
-    disk = on_disk(folder)
-    known = in_zookeeper(connect, module.params["timeout"]) if disk else None
-    if disk and known not in (None, disk):
-        told = f"the cluster {known}" if known else "no cluster of Kafka's"
-        module.fail_json(
-            msg=f"kafka_data_dir is {folder}: its records are those of the cluster {disk}, and ZooKeeper at "
-            f"{connect} knows {told}, so Kafka would end at once. If ZooKeeper lost its data folder, restore that; if "
-            f"the records are to be given up, move {folder} away; if it is the wrong ZooKeeper, correct "
-            "kafka_zookeeper_connect."
-        )
-    module.exit_json(changed=False, disk=disk, zookeeper=known)
+def cluster_faults(data_dir: str, zookeeper_connect: str, timeout: float = 3) -> list[str]:
+    """Return a sentence where the folder is of another cluster than ZooKeeper knows.
 
-
-if __name__ == "__main__":
-    main()
+    Without a folder, and where no ZooKeeper answers within ``timeout`` seconds, there is nothing to compare.
+    """
+    disk = on_disk(data_dir)
+    known = in_zookeeper(zookeeper_connect, timeout) if disk else None
+    if not disk or known in (None, disk):
+        return []
+    told = f"the cluster {known}" if known else "no cluster of Kafka's"
+    return [
+        f"kafka_data_dir is {data_dir}: its records are those of the cluster {disk}, and ZooKeeper at "
+        f"{zookeeper_connect} knows {told}, so Kafka would end at once. If ZooKeeper lost its data folder, restore "
+        f"that; if the records are to be given up, move {data_dir} away; if it is the wrong ZooKeeper, correct "
+        "kafka_zookeeper_connect."
+    ]

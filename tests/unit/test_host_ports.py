@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from tests.unit.test_site_settings import plugin
 
-port_check = plugin("modules/port_check.py")
+host_ports = plugin("module_utils/host_ports.py")
 
 Holder = tuple[int, str, str]
 
@@ -33,7 +32,7 @@ def refusals(
 ) -> list[str]:
     """Return what is refused when one socket is held by one process."""
     sockets = [(held[0], held[1], "77")] if held else []
-    return port_check.refusals(list(wanted), sockets, {"77": [by]} if by else {})
+    return host_ports.refusals(list(wanted), sockets, {"77": [by]} if by else {})
 
 
 STRANGER: Holder = (4711, "nginx", "nginx.service")
@@ -103,7 +102,7 @@ def test_systemd_may_hold_a_port_for_a_socket_unit_alone() -> None:
 
 def test_one_stranger_beside_the_unit_is_refused() -> None:
     owners = {"77": [KAFKA, STRANGER]}
-    found = port_check.refusals([entry(9092)], [("127.0.0.1", 9092, "77")], owners)
+    found = host_ports.refusals([entry(9092)], [("127.0.0.1", 9092, "77")], owners)
     assert len(found) == 1
     assert "nginx" in found[0]
 
@@ -139,13 +138,13 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 def test_addresses_are_decoded(address: str) -> None:
     raw = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     words = [int.from_bytes(raw[i : i + 4], sys.byteorder) for i in range(0, len(raw), 4)]
-    assert port_check.decode_address("".join(f"{word:08X}" for word in words)) == address
+    assert host_ports.decode_address("".join(f"{word:08X}" for word in words)) == address
 
 
 def test_an_ipv4_address_in_the_table_of_ipv6_is_one_of_ipv4() -> None:
     raw = socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")
     words = [int.from_bytes(raw[i : i + 4], sys.byteorder) for i in range(0, len(raw), 4)]
-    assert port_check.decode_address("".join(f"{word:08X}" for word in words)) == "127.0.0.1"
+    assert host_ports.decode_address("".join(f"{word:08X}" for word in words)) == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -167,16 +166,16 @@ def test_the_unit_of_a_process_is_read_from_its_control_group(
 ) -> None:
     (tmp_path / "42").mkdir()
     (tmp_path / "42" / "cgroup").write_text(text)
-    assert port_check.unit_of(42, str(tmp_path)) == unit
-    assert port_check.unit_of(43, str(tmp_path)) == ""
+    assert host_ports.unit_of(42, str(tmp_path)) == unit
+    assert host_ports.unit_of(43, str(tmp_path)) == ""
 
 
 def test_a_real_listener_is_found_with_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        found = [row for row in port_check.listening_sockets() if row[1] == port]
+        found = [row for row in host_ports.listening_sockets() if row[1] == port]
         assert [row[:2] for row in found] == [("127.0.0.1", port)]
-        owners = port_check.holders({found[0][2]})[found[0][2]]
+        owners = host_ports.holders({found[0][2]})[found[0][2]]
     assert os.getpid() in [pid for pid, _, _ in owners]
 
 
@@ -190,28 +189,22 @@ def test_a_holder_that_the_kernel_hides_is_judged_by_its_user(tmp_path: Path) ->
     (tmp_path / "net").mkdir()
     row = "0: 0100007F:0885 00000000:0000 0A 00000000:00000000 00:00000000 00000000  107 0 4242 1"
     (tmp_path / "net" / "tcp").write_text(f"  sl  local_address\n   {row}\n")
-    assert port_check.socket_users({"4242", "1"}, str(tmp_path)) == {"4242": 107}
+    assert host_ports.socket_users({"4242", "1"}, str(tmp_path)) == {"4242": 107}
 
     process(tmp_path, 30, "bash", "session-1.scope")
     process(tmp_path, 31, "java", "zookeeper.service")
     root, me = str(tmp_path), os.stat(tmp_path).st_uid
     zookeeper = entry(2181, unit="zookeeper.service")
-    assert port_check.likely_holders(me, [zookeeper], root) == [(31, "java", "zookeeper.service")]
-    assert port_check.likely_holders(me, [entry(2181)], root) == [(31, "java", "zookeeper.service")]
-    assert port_check.likely_holders(me + 1, [zookeeper], root) == [
+    assert host_ports.likely_holders(me, [zookeeper], root) == [(31, "java", "zookeeper.service")]
+    assert host_ports.likely_holders(me, [entry(2181)], root) == [(31, "java", "zookeeper.service")]
+    assert host_ports.likely_holders(me + 1, [zookeeper], root) == [
         (0, "a process", f"user {me + 1}")
     ]
 
 
-def test_the_module_itself_refuses_a_real_listener() -> None:
+def test_a_real_listener_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         wanted = [entry(listener.getsockname()[1])]
-        done = subprocess.run(
-            [sys.executable, str(port_check.__file__)],
-            input=f'{{"ANSIBLE_MODULE_ARGS": {{"ports": {wanted}}}}}'.replace("'", '"'),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "listens on 127.0.0.1" in done.stdout + done.stderr
+        (fault,) = host_ports.port_faults(wanted)
+    assert "listens on 127.0.0.1" in fault
+    assert host_ports.port_faults(wanted) == []

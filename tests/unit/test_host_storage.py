@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules import storage_check as module
+from plugins.module_utils import host_storage as module
 
 EXPECT = {"file": "meta.properties", "key": "broker.id", "value": "1", "variable": "kafka_node_id"}
 

@@ -1,5 +1,4 @@
-#!/usr/bin/python
-"""Refuse a port that is impossible, wanted twice, or held by a process outside the unit that wants it."""
+"""Who listens on which TCP port of this host, and which of the wanted ports cannot be had."""
 
 from __future__ import annotations
 
@@ -10,61 +9,6 @@ import re
 import socket
 import struct
 from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
----
-module: port_check
-short_description: Refuse a port that a service could not bind
-description:
-  - Reads the kernel's table of listening TCP sockets and fails, before anything is changed, when a
-    port is out of range, is asked for by two services, or is held by a process that does not belong
-    to the systemd unit which is going to bind it. It changes nothing.
-options:
-  ports:
-    description: The ports a role is about to bind.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      variable:
-        description: The variable that the port comes from, named in the error.
-        type: str
-        required: true
-      port:
-        description: The TCP port, 1 to 65535.
-        type: raw
-        required: true
-      address:
-        description: The address it will be bound to; C(0.0.0.0) and C(*) overlap with every address.
-        type: str
-        default: "*"
-      unit:
-        description: The systemd unit that may hold it already. A shell pattern such as C(daphne-lab@*) is allowed.
-        type: str
-        required: true
-      socket_activated:
-        description: Whether systemd itself (process 1) may hold it for that unit.
-        type: bool
-        default: false
-author:
-  - The Switchboard authors
-"""
-
-EXAMPLES = r"""
-- name: Refuse a port that Kafka could not bind
-  port_check:
-    ports:
-      - {variable: kafka_port, port: 9092, address: 127.0.0.1, unit: kafka.service}
-"""
-
-RETURN = r"""
-checked:
-  description: How many ports were found free or already with their unit.
-  type: int
-  returned: success
-"""
 
 ANY = {"*", "0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 
@@ -223,26 +167,14 @@ def refusals(
     return errors
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "ports": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "variable": {"type": "str", "required": True},
-                    "port": {"type": "raw", "required": True},
-                    "address": {"type": "str", "default": "*"},
-                    "unit": {"type": "str", "required": True},
-                    "socket_activated": {"type": "bool", "default": False},
-                },
-            }
-        },
-        supports_check_mode=True,
-    )
-    wanted = module.params["ports"]
+def port_faults(wanted: list[dict[str, Any]]) -> list[str]:
+    """Return one sentence for each port that a service could not bind.
+
+    Args:
+        wanted: mappings of variable, port (1 to 65535), address (all of them without one), unit (that may hold it
+            already, or a shell pattern such as ``daphne-lab@*``), and socket_activated (systemd may hold it).
+    """
+    wanted = [{"address": "*", "socket_activated": False, **entry} for entry in wanted]
     numbers = {int(entry["port"]) for entry in wanted if str(entry["port"]).strip().isdecimal()}
     sockets = [row for row in listening_sockets() if row[1] in numbers]
     owners = holders({row[2] for row in sockets}) if sockets else {}
@@ -251,11 +183,4 @@ def main() -> None:
         if inode in users:
             entries = [entry for entry in wanted if str(entry["port"]).strip() == str(port)]
             owners[inode] = likely_holders(users[inode], entries)
-    errors = refusals(wanted, sockets, owners)
-    if errors:
-        module.fail_json(msg=" ".join(errors))
-    module.exit_json(changed=False, checked=len(wanted))
-
-
-if __name__ == "__main__":
-    main()
+    return refusals(wanted, sockets, owners)

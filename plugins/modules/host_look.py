@@ -1,0 +1,139 @@
+#!/usr/bin/python
+"""Look at a host once: what it has, and what of it stands in the way of the roles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_packages import LOCKS, holder, installed
+from ansible.module_utils.host_ports import port_faults
+from ansible.module_utils.host_storage import storage_faults
+from ansible.module_utils.kafka_cluster import cluster_faults
+
+DOCUMENTATION = r"""
+---
+module: host_look
+short_description: Look at all that the roles ask of a host, in one trip
+description:
+  - Returns what the host has (packages, accounts, units), and answers what each role asks. Whatever stands in the way
+    of a role is a sentence in its C(faults); the module itself refuses nothing and changes nothing.
+options:
+  roles:
+    description: >-
+      The questions of each role, by its name: C(ports) (variable, port, address, unit, socket_activated), C(storage)
+      (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
+      C(packages) (names), C(present) (paths), C(pythons) (paths of interpreters), C(calendars) (as systemd.time(7) writes them).
+    type: dict
+    required: true
+author:
+  - The Switchboard authors
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  host_look:
+    roles:
+      kafka:
+        ports: [{variable: kafka_port, port: 9092, address: 127.0.0.1, unit: kafka.service}]
+        present: [/var/lib/kafka/data/meta.properties]
+"""
+
+RETURN = r"""
+looked:
+  description: >-
+    For each role C(faults), a list of sentences, C(lacking), the packages that are not installed, and C(present),
+    C(pythons) (its version, or an empty text) and
+    C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
+    now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
+    /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
+    that are on) and C(sites) (those with a release).
+  type: dict
+  returned: success
+"""
+
+SYSTEMD = Path("/etc/systemd/system")
+VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+
+def names(folder: Path, pattern: str) -> list[str]:
+    """Return the sorted names of what matches in a folder; none where it is not there."""
+    return sorted({path.name for path in folder.glob(pattern)})
+
+
+def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the host's own users and the names of its groups (passwd(5), group(5))."""
+    groups = [line.split(":") for line in Path("/etc/group").read_text().splitlines()]
+    name_of = {fields[2]: fields[0] for fields in groups if len(fields) > 2}
+    users = {}
+    for line in Path("/etc/passwd").read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split(":")
+        if len(fields) == 7:
+            group = name_of.get(fields[3], fields[3])
+            users[fields[0]] = {"home": fields[5], "shell": fields[6], "group": group}
+    return users, sorted(name_of.values())
+
+
+def host(module: AnsibleModule) -> dict[str, Any]:
+    """Return what the host has."""
+    users, groups = accounts()
+    out = ""
+    if systemctl := module.get_bin_path("systemctl"):
+        listed = [systemctl, "list-units", "--state=active", "--plain", "--no-legend", "--full"]
+        _, out, _ = module.run_command(listed, environ_update={"LC_ALL": "C"})
+    return {
+        "installer": next(filter(None, map(holder, LOCKS)), ""),
+        "users": users,
+        "groups": groups,
+        "units": names(SYSTEMD, "*.*"),
+        "enabled": names(SYSTEMD, "*.wants/*"),
+        "active": [line.split()[0] for line in out.splitlines()],
+        "modules": [path[: -len(".load")] for path in names(Path("/etc/apache2/mods-enabled"), "*.load")],
+        "sites": sorted(path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()),
+    }
+
+
+def answers(
+    module: AnsibleModule, asked: dict[str, Any], packages: set[str]
+) -> dict[str, Any]:
+    """Return the answers to one role's questions."""
+    faults = port_faults(asked.get("ports", []))
+    for storage in asked.get("storage", []):
+        faults += storage_faults(storage)
+    if asked.get("cluster"):
+        faults += cluster_faults(**asked["cluster"])
+    pythons = {}
+    for python in asked.get("pythons", []):
+        code, out = 1, ""
+        if os.access(python, os.X_OK):
+            code, out, _ = module.run_command([python, "-c", VERSION])
+        pythons[python] = "" if code else out.strip()
+    calendars = {}
+    for calendar in asked.get("calendars", []):
+        code, _, said = module.run_command(["systemd-analyze", "calendar", "--", calendar])
+        calendars[calendar] = said.strip() or "refused" if code else ""
+    return {
+        "faults": faults,
+        "lacking": [name for name in asked.get("packages", []) if name not in packages],
+        "present": {path: os.path.lexists(path) for path in asked.get("present", [])},
+        "pythons": pythons,
+        "calendars": calendars,
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"roles": {"type": "dict", "required": True}}, supports_check_mode=True
+    )
+    packages = set(installed())
+    looked = {
+        role: answers(module, asked, packages) for role, asked in module.params["roles"].items()
+    }
+    module.exit_json(changed=False, looked={**looked, "host": host(module)})
+
+
+if __name__ == "__main__":
+    main()
