@@ -237,6 +237,19 @@ def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def django_accounts(names: Sequence[str], users: Mapping[str, Any]) -> list[str]:
+    """Return those of the sites whose user is not there as it shall be, in a group of its own.
+
+    ``users`` is what the module host_look has seen: home, shell and group of each.
+    """
+    return [
+        name
+        for name in names
+        if users.get(name)
+        != {"home": f"/srv/{name}", "shell": "/usr/sbin/nologin", "group": name}
+    ]
+
+
 def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the ports of the sites' services, as the module host_look takes them.
 
@@ -295,9 +308,16 @@ def django_inputs(
 
 
 def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the units of the sites' commands, as the module service_current takes them."""
-    names = [name for unit in units for name in (unit["unit"], unit["timer"]) if name]
-    return [{"name": name, "unit": name} for name in names]
+    """Return the units of the sites' commands, as the module host_units takes them.
+
+    A command that a timer starts is never restarted: that would run it at another time.
+    """
+    found = []
+    for unit in units:
+        found.append({"name": unit["unit"], "unit": unit["unit"], "restart": not unit["timer"]})
+        if unit["timer"]:
+            found.append({"name": unit["timer"], "unit": unit["timer"]})
+    return found
 
 
 class FilterModule:
@@ -308,6 +328,7 @@ class FilterModule:
         return {
             "django_rules": django_rules,
             "django_units": django_units,
+            "django_accounts": django_accounts,
             "django_ports": django_ports,
             "django_inputs": django_inputs,
             "django_unit_inputs": django_unit_inputs,

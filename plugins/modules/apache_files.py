@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Replace files of Apache's configuration together, and only when Apache accepts the result."""
+"""Replace files and modules of Apache's configuration together, and only when Apache accepts the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 ---
 module: apache_files
-short_description: Write and enable files of Debian's Apache configuration after a test of the whole
+short_description: Write and enable files and modules of Debian's Apache after a test of the whole
 description:
   - Copies the configuration folder aside, makes the wanted changes in the copy and lets Apache test
     the copy. Only when Apache accepts it are the files themselves replaced. A refused candidate
@@ -53,18 +53,15 @@ options:
     elements: str
     default: []
   modules:
-    description: >-
-      Modules that the files need. They are on in the copy that Apache tests, whether they are on
-      already or not; switching them on is the work of C(community.general.apache2_module).
+    description: Modules that shall be on, with those that they depend on, as a2enmod switches them on.
     type: list
     elements: str
     default: []
-  write:
-    description: >-
-      Whether to make the changes. Without it they are only tested, nothing is reported as changed, and
-      what follows can rely on a configuration that Apache will accept.
-    type: bool
-    default: true
+  modules_off:
+    description: Modules that shall be off, as a2dismod switches them off.
+    type: list
+    elements: str
+    default: []
   remedy:
     description: What to look at where Apache refuses the configuration; it ends the error message.
     type: str
@@ -81,12 +78,12 @@ EXAMPLES = r"""
         content: "{{ lookup('ansible.builtin.template', 'lab.conf.j2') }}"
     enabled: [sites-available/lab.conf]
     disabled: [sites-available/000-default.conf]
-  notify: Reload apache
+    modules: [headers, rewrite]
 """
 
 RETURN = r"""
 paths:
-  description: The paths below C(server_root) that were changed, or would be in check mode.
+  description: The paths that were changed, or would be in check mode.
   type: list
   elements: str
   returned: success
@@ -169,14 +166,20 @@ def switch_on(root: Path, module: str) -> None:
                     switch_on(root, needed)
 
 
-def apply(root: Path, files: dict[str, str], links: dict[str, str], removed: list[str]) -> None:
+def switch_off(root: Path, module: str) -> None:
+    """Disable a module below ``root``."""
+    for suffix in (".load", ".conf"):
+        (root / "mods-enabled" / f"{module}{suffix}").unlink(missing_ok=True)
+
+
+def apply(root: Path, files: dict[str, str], links: dict[str, str], unwanted: list[str]) -> None:
     """Make the changes below ``root``."""
     for path, content in files.items():
         write(root / path, content)
     for path, target in links.items():
         link(root / path, target)
-    for path in removed:
-        (root / path).unlink()
+    for path in unwanted:
+        (root / path).unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -196,7 +199,7 @@ def main() -> None:
             "enabled": {"type": "list", "elements": "str", "default": []},
             "disabled": {"type": "list", "elements": "str", "default": []},
             "modules": {"type": "list", "elements": "str", "default": []},
-            "write": {"type": "bool", "default": True},
+            "modules_off": {"type": "list", "elements": "str", "default": []},
             "remedy": {"type": "str", "default": "Read what Apache says and correct it."},
         },
         supports_check_mode=True,
@@ -219,7 +222,14 @@ def main() -> None:
         path: target for path, target in wanted_links.items() if not is_link_to(root / path, target)
     }
     removed = [path for path in unwanted_links if is_there(root / path)]
-    paths = sorted([*files, *links, *removed])
+    state = {
+        name: is_there(root / "mods-enabled" / f"{name}.load")
+        for name in (*module.params["modules"], *module.params["modules_off"])
+    }
+    on = [name for name in dict.fromkeys(module.params["modules"]) if not state[name]]
+    off = [name for name in dict.fromkeys(module.params["modules_off"]) if state[name]]
+    switched = [f"mods-enabled/{name}.load" for name in (*on, *off)]
+    paths = [str(root / path) for path in sorted([*files, *links, *removed, *switched])]
     diff = [
         {
             "before_header": str(root / path),
@@ -231,31 +241,27 @@ def main() -> None:
     ]
     diff += [{"prepared": f"link {root / path} -> {target}\n"} for path, target in links.items()]
     diff += [{"prepared": f"no link {root / path}\n"} for path in removed]
+    diff += [{"prepared": f"module {name} on\n"} for name in on]
+    diff += [{"prepared": f"module {name} off\n"} for name in off]
     result = {"changed": bool(paths), "paths": paths, "diff": diff}
-    if not module.params["write"]:
-        result = {"changed": False, "paths": paths}
-    missing = [
-        name
-        for name in module.params["modules"]
-        if not is_there(root / "mods-enabled" / f"{name}.load")
-    ]
-    if not (paths or missing) or module.check_mode:
+    if not paths or module.check_mode:
         module.exit_json(**result)
 
     stage = tempfile.mkdtemp(prefix="switchboard-apache-", dir=module.tmpdir)
     candidate = Path(stage) / "apache2"
     try:
         shutil.copytree(root, candidate, symlinks=True)
-        apply(candidate, files, links, removed)
-        for name in missing:
+        for name in on:
             switch_on(candidate, name)
+        for name in off:
+            switch_off(candidate, name)
+        apply(candidate, files, links, unwanted_links)
         # envvars names the user and the folders; -d makes relative paths those of the copy
         test = '. "$1/envvars" && exec /usr/sbin/apache2 -t -d "$1" -f "$1/apache2.conf"'
         code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", str(candidate)])
     except ValueError as error:
         module.fail_json(
             msg=f"Apache lacks a module, so no file was changed: {error}. {module.params['remedy']}",
-            paths=paths,
         )
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -264,10 +270,13 @@ def main() -> None:
         module.fail_json(
             msg="Apache refuses the new configuration, so no file was changed: "
             f"{told}\n{module.params['remedy']}",
-            paths=paths,
         )
-    if module.params["write"]:
-        apply(root, files, links, removed)
+    # Debian's own programs keep in mind that an administrator has wished it
+    if on:
+        module.run_command(["a2enmod", "--quiet", *on], check_rc=True)
+    if off:
+        module.run_command(["a2dismod", "--quiet", "--force", *off], check_rc=True)
+    apply(root, files, links, unwanted_links)
     module.exit_json(**result)
 
 

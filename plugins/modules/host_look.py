@@ -49,7 +49,7 @@ looked:
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
-    that are on) and C(sites) (those with a release).
+    that are on), C(sites) (those with a release) and C(archives) (of their releases).
   type: dict
   returned: success
 """
@@ -91,6 +91,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         "enabled": names(SYSTEMD, "*.wants/*"),
         "active": [line.split()[0] for line in out.splitlines()],
         "modules": [path[: -len(".load")] for path in names(Path("/etc/apache2/mods-enabled"), "*.load")],
+        "archives": sorted(map(str, Path("/srv").glob("*/archives/*.tar.gz"))),
         "sites": sorted(path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()),
     }
 

@@ -3,17 +3,8 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-import os
-import re
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_current import OPTIONS, behind
 
 DOCUMENTATION = r"""
 ---
@@ -65,109 +56,6 @@ behind: {description: The names of the services that are behind., type: list, el
 reasons: {description: "A sentence for each of them.", type: list, elements: str, returned: always}
 """
 
-PROC = Path("/proc")
-SYSTEM = ("/etc/", "/run/")  # units elsewhere are packages', and restarted by these
-PROPERTIES = (
-    "ActiveState,MainPID,ExecMainStartTimestamp,ActiveEnterTimestamp,StateChangeTimestamp,"
-    "NeedDaemonReload,FragmentPath,DropInPaths"
-)
-
-
-def seconds(text: str) -> float:
-    """Return the seconds since the epoch of a time as `systemctl --timestamp=us+utc` writes it; 0 for none."""
-    if not text or text == "n/a":
-        return 0.0
-    day = datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC")
-    return day.replace(tzinfo=UTC).timestamp()
-
-
-def links(path: str) -> Iterator[str]:
-    """Return the symbolic links on the way to a path, and the path itself where it is a file."""
-    for part in [*reversed(Path(path).parents), Path(path)]:
-        if part.is_symlink():
-            yield str(part)
-    if os.path.isfile(path):
-        yield os.path.realpath(path)
-
-
-def latest(paths: list[str]) -> tuple[float, str]:
-    """Return when the last of these changed, in seconds since the epoch, and which one it is; (0, "") for none."""
-    found = (0.0, "")
-    for pattern in paths:
-        for path in glob.glob(pattern):
-            for part in [path] if path.endswith("/") else links(path):
-                found = max(found, (os.lstat(part).st_ctime, part))
-    return found
-
-
-def group_began(group: str, proc: Path = PROC) -> float:
-    """Return when the oldest process of a group of mod_wsgi began, in seconds since the epoch; 0 without one."""
-    name = f"(wsgi:{group})".encode()
-    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    began = []
-    for entry in proc.iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(name):
-                ticks = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
-                began.append(boot + ticks / os.sysconf("SC_CLK_TCK"))
-        except OSError:
-            continue  # it has ended
-    return min(began, default=0.0)
-
-
-def unit_began(unit: str, told: dict[str, str]) -> float:
-    """Return when an active unit began, in seconds since the epoch; 0 for one that is not active."""
-    if told["ActiveState"] not in ("active", "reloading"):
-        return 0.0
-    if not unit.endswith(".service"):
-        return seconds(told["ActiveEnterTimestamp"])
-    # one without a process has done its work, and does it anew when it is reloaded
-    running = told["MainPID"] != "0"
-    return seconds(told["ExecMainStartTimestamp" if running else "StateChangeTimestamp"])
-
-
-def units_of(unit: str) -> list[str]:
-    """Return the patterns of the files that say what a unit is: its own, its template's, drop-ins."""
-    names = [unit, re.sub("@[^@]*(?=[.][a-z]+$)", "@", unit)]
-    return [f"/etc/systemd/system/{name}{rest}" for name in names for rest in ("", ".d/*")]
-
-
-def waits(service: dict[str, Any], pending: list[str]) -> str:
-    """Return the first of the paths that a service reads, or an empty text."""
-    patterns = [*service["paths"], *(units_of(service["unit"]) if service["unit"] else [])]
-    for path in pending:
-        for pattern in patterns:
-            if fnmatch.fnmatchcase(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/"):
-                return path
-    return ""
-
-
-def reason(service: dict[str, Any], told: dict[str, str], pending: list[str] | None = None) -> str:
-    """Return why a service is behind, or an empty text."""
-    paths = list(service["paths"])
-    if service["unit"]:
-        if told.get("NeedDaemonReload") == "yes":
-            return f"systemd has not read the files of {service['unit']} anew"
-        began = unit_began(service["unit"], told)
-        units = [told["FragmentPath"], *told["DropInPaths"].split()]
-        paths += [glob.escape(path) for path in units if path.startswith(SYSTEM)]
-    else:
-        began = group_began(service["group"])
-    if not began:
-        return ""
-    path = waits(service, pending or [])
-    if path:
-        return f"{path} is another than when {service['unit'] or service['group']} began"
-    if service["stamp"] and os.path.exists(service["stamp"]):
-        began = max(began, os.path.getmtime(service["stamp"]))
-    changed, path = latest(paths)
-    if changed <= began:
-        return ""
-    return (
-        f"{path} changed {changed - began:.0f} s after {service['unit'] or service['group']} began"
-    )
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -176,13 +64,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "unit": {"type": "str"},
-                    "group": {"type": "str"},
-                    "paths": {"type": "list", "elements": "str", "default": []},
-                    "stamp": {"type": "path"},
-                },
+                "options": OPTIONS,
                 "required_one_of": [("unit", "group")],
                 "mutually_exclusive": [("unit", "group")],
             },
@@ -190,19 +72,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    services = module.params["services"]
-    units = [service["unit"] for service in services if service["unit"]]
-    told: dict[str, dict[str, str]] = {}
-    if units:
-        command = ["systemctl", "show", "--timestamp=us+utc", f"--property=Id,{PROPERTIES}", *units]
-        _, out, _ = module.run_command(command, check_rc=True, environ_update={"LC_ALL": "C"})
-        for unit, block in zip(units, out.strip().split("\n\n"), strict=True):
-            told[unit] = dict(line.split("=", 1) for line in block.splitlines())
-    reasons = {
-        service["name"]: text
-        for service in services
-        if (text := reason(service, told.get(service["unit"], {}), module.params["pending"]))
-    }
+    reasons = behind(module.params["services"], module.params["pending"], module.run_command)
     module.exit_json(
         changed=bool(reasons),
         behind=list(reasons),

@@ -91,3 +91,10 @@ def test_a_port_belongs_to_the_unit_of_its_service_and_to_no_site_without_it() -
     assert [(port["port"], port["unit"]) for port in found] == [(9464, "django-lab.relay.service")]
     assert found[0]["variable"] == "django_service_ports.relay (site lab)"
     assert django_ports([site(service_ports=ports)]) == []
+
+
+def test_an_account_that_differs_is_made_anew() -> None:
+    right = {"home": "/srv/lab", "shell": "/usr/sbin/nologin", "group": "lab"}
+    names = ["lab", "shop", "wiki"]
+    users = {"lab": right, "shop": {**right, "home": "/srv/shop", "group": "www-data"}}
+    assert django.django_accounts(names, users) == ["shop", "wiki"]

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.host_units import Broken, Host, bring_up, lacking
+from plugins.modules.host_units import STEPS, Broken, Host, bring_up, lacking, planned
 
-OPTIONS = {"timeout": 3, "steady": 0}
 RUNS = {
     "LoadState": "loaded",
     "ActiveState": "active",
@@ -37,6 +36,12 @@ class Systemd(Host):
             return 0, "what the journal says"
         self.commands.append(words[1:])
         return 0, ""
+
+
+def act(host: Host, timeout: int = 3, steady: int = 0, **units: list[str]) -> None:
+    """Bring units up: lists of names without the suffix, by step."""
+    plan = {step: [f"{name}.service" for name in units.get(step, [])] for step in (*STEPS, "paused")}
+    bring_up(host, plan, timeout, steady)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +75,7 @@ def test_units_are_restarted_first_and_then_started_in_order() -> None:
         b=[state("inactive", UnitFileState="disabled"), {}],
         c=[{"UnitFileState": "disabled"}],
     )
-    bring_up(host, ["b.service", "c.service"], ["a.service"], OPTIONS)
+    act(host, restarted=["a"], started=["b", "c"])
     assert host.commands == [
         ("restart", "a.service"),
         ("enable", "b.service"),
@@ -82,13 +87,13 @@ def test_units_are_restarted_first_and_then_started_in_order() -> None:
 @pytest.mark.parametrize("told", [{"NeedDaemonReload": "yes"}, {"LoadState": "not-found"}])
 def test_systemd_reads_its_files_anew_where_it_must(told: dict[str, str]) -> None:
     host = Systemd(a=[told, {}])
-    bring_up(host, [], ["a.service"], OPTIONS)
+    act(host, restarted=["a"])
     assert host.commands[0] == ("daemon-reload",)
 
 
 def test_a_unit_that_is_about_to_start_is_waited_for() -> None:
     host = Systemd(a=[state("inactive"), state("activating"), state("activating"), {}])
-    bring_up(host, ["a.service"], [], OPTIONS | {"timeout": 50})
+    act(host, 50, started=["a"])
 
 
 @pytest.mark.parametrize(
@@ -104,12 +109,7 @@ def test_one_that_does_not_come_up_fails_with_its_journal(
 ) -> None:
     host = Systemd(a=[state("inactive"), *states], b=[state("inactive")])
     with pytest.raises(Broken) as caught:
-        bring_up(
-            host,
-            ["a.service", "b.service"],
-            [],
-            OPTIONS | {"timeout": 3 if len(states) < 9 else 90},
-        )
+        act(host, 3 if len(states) < 9 else 90, started=["a", "b"])
     assert said in str(caught.value)
     assert "what the journal says" in str(caught.value)
     assert ("start", "b.service") not in host.commands
@@ -118,7 +118,7 @@ def test_one_that_does_not_come_up_fails_with_its_journal(
 def test_one_that_ends_at_once_is_seen_at_the_second_look() -> None:
     host = Systemd(a=[state("inactive"), {}, state("activating", NRestarts="1"), state("failed")])
     with pytest.raises(Broken, match="does not stay up"):
-        bring_up(host, ["a.service"], [], OPTIONS | {"steady": 4, "timeout": 50})
+        act(host, 50, 4, started=["a"])
 
 
 def test_a_command_that_fails_says_what_systemd_and_the_journal_say() -> None:
@@ -126,4 +126,55 @@ def test_a_command_that_fails_says_what_systemd_and_the_journal_say() -> None:
     run = host.run
     host.run = lambda *words: (1, "Job failed") if "start" in words else run(*words)
     with pytest.raises(Broken, match=r"a\.service could not be started: Job failed"):
-        bring_up(host, ["a.service"], [], OPTIONS)
+        act(host, started=["a"])
+
+
+def options(**given: Any) -> dict[str, Any]:
+    return {"services": [], "stopped": [], "started": [], "restarted": [], **given}
+
+
+def late(name: str, **more: Any) -> dict[str, Any]:
+    unit = f"{name}.service"
+    return {"name": name, "unit": unit, "reload": False, "restart": True, "stop_first": [], **more}
+
+
+def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() -> None:
+    services = [late("guard", reload=True), late("a", stop_first=["b.service"]), late("c")]
+    host = Systemd(b=[{}], gone=[{}], never=[state("inactive", UnitFileState="disabled")])
+    plan = planned(
+        host,
+        options(services=services, started=["b.service"], stopped=["gone.service", "never.service"]),
+        ["guard", "a"],
+    )
+    assert plan == {
+        "stopped": ["gone.service"],
+        "read": [],
+        "paused": ["b.service"],
+        "reloaded": ["guard.service"],
+        "restarted": ["a.service", "b.service"],
+        "started": [],
+    }
+    host = Systemd(a=[{}], b=[{}], guard=[{}], gone=[{}])
+    bring_up(host, plan, 3, 0)
+    assert host.commands == [
+        ("disable", "gone.service"),
+        ("stop", "gone.service"),
+        ("reload", "guard.service"),
+        ("stop", "b.service"),
+        ("restart", "a.service"),
+        ("restart", "b.service"),
+    ]
+
+
+def test_one_that_is_restarted_is_enabled_too() -> None:
+    host = Systemd(a=[{"UnitFileState": "disabled"}])
+    plan = planned(host, options(services=[late("a")], started=["a.service"]), ["a"])
+    bring_up(host, plan, 3, 0)
+    assert host.commands == [("restart", "a.service"), ("enable", "a.service")]
+
+
+def test_what_a_timer_starts_is_read_anew_and_not_run() -> None:
+    host = Systemd(job=[state("inactive", NeedDaemonReload="yes", UnitFileState="static")])
+    plan = planned(host, options(services=[late("job", restart=False)]), ["job"])
+    bring_up(host, plan, 3, 0)
+    assert host.commands == [("daemon-reload",)]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.test_site_settings import plugin
 
-service_current = plugin("modules/service_current.py")
+service_current = plugin("module_utils/service_current.py")
 STARTED = "Sat 2026-11-28 06:00:00.500000 UTC"
 TOLD = {
     "ActiveState": "active",
