@@ -11,7 +11,9 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     """Put together what the host is to have, and send it."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Resolve the variable `each_files` once for each `item` of `each`, then run the module.
 
         Arguments of the task, beside the module's `files`:
@@ -26,7 +28,9 @@ class ActionModule(ActionBase):
         if items and name not in variables:
             raise AnsibleActionFail(f"each_files is {name!r}: there is no variable of that name.")
         for item in items:
-            templar = self._templar.copy_with_new_env(available_variables={**variables, "item": item})
+            templar = self._templar.copy_with_new_env(
+                available_variables={**variables, "item": item}
+            )
             files += templar.template(variables[name])
         return result | self._execute_module(
             module_name="host_files", module_args={**arguments, "files": files}, task_vars=task_vars

@@ -245,8 +245,7 @@ def django_accounts(names: Sequence[str], users: Mapping[str, Any]) -> list[str]
     return [
         name
         for name in names
-        if users.get(name)
-        != {"home": f"/srv/{name}", "shell": "/usr/sbin/nologin", "group": name}
+        if users.get(name) != {"home": f"/srv/{name}", "shell": "/usr/sbin/nologin", "group": name}
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+
 def nearest(path: str) -> str:
     """Return the path itself, or its nearest parent that exists."""
     path = os.path.abspath(path)

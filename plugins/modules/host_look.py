@@ -25,7 +25,8 @@ options:
     description: >-
       The questions of each role, by its name: C(ports) (variable, port, address, unit, socket_activated), C(storage)
       (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
-      C(packages) (names), C(present) (paths), C(pythons) (paths of interpreters), C(calendars) (as systemd.time(7) writes them).
+      C(packages) (names), C(present) (paths), C(pythons) (paths of interpreters),
+      C(calendars) (as systemd.time(7) writes them).
     type: dict
     required: true
 author:
@@ -90,15 +91,17 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         "units": names(SYSTEMD, "*.*"),
         "enabled": names(SYSTEMD, "*.wants/*"),
         "active": [line.split()[0] for line in out.splitlines()],
-        "modules": [path[: -len(".load")] for path in names(Path("/etc/apache2/mods-enabled"), "*.load")],
+        "modules": [
+            path[: -len(".load")] for path in names(Path("/etc/apache2/mods-enabled"), "*.load")
+        ],
         "archives": sorted(map(str, Path("/srv").glob("*/archives/*.tar.gz"))),
-        "sites": sorted(path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()),
+        "sites": sorted(
+            path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()
+        ),
     }
 
 
-def answers(
-    module: AnsibleModule, asked: dict[str, Any], packages: set[str]
-) -> dict[str, Any]:
+def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) -> dict[str, Any]:
     """Return the answers to one role's questions."""
     faults = port_faults(asked.get("ports", []))
     for storage in asked.get("storage", []):

@@ -43,7 +43,7 @@ options:
       reload: {description: Reload it instead., type: bool, default: false}
       restart: {description: Without it systemd alone reads its unit anew., type: bool, default: true}
       stop_first:
-        description: Units that are stopped before it is restarted, as systemd wants it for a socket, and started after it.
+        description: Units that are stopped before it is restarted, as a socket needs it, and started after it.
         type: list
         elements: str
         default: []
@@ -95,7 +95,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-units: {description: The units that were stopped, started, restarted or reloaded., type: list, elements: str, returned: success}
+units:
+  description: The units that were stopped, started, restarted or reloaded.
+  type: list
+  elements: str
+  returned: success
 restarted: {description: Those of them that were restarted., type: list, elements: str, returned: success}
 """
 

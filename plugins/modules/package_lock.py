@@ -46,6 +46,7 @@ holder:
   returned: always
 """
 
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(

@@ -56,6 +56,7 @@ behind: {description: The names of the services that are behind., type: list, el
 reasons: {description: "A sentence for each of them.", type: list, elements: str, returned: always}
 """
 
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(

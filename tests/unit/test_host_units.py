@@ -40,7 +40,9 @@ class Systemd(Host):
 
 def act(host: Host, timeout: int = 3, steady: int = 0, **units: list[str]) -> None:
     """Bring units up: lists of names without the suffix, by step."""
-    plan = {step: [f"{name}.service" for name in units.get(step, [])] for step in (*STEPS, "paused")}
+    plan = {
+        step: [f"{name}.service" for name in units.get(step, [])] for step in (*STEPS, "paused")
+    }
     bring_up(host, plan, timeout, steady)
 
 
@@ -143,7 +145,9 @@ def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() ->
     host = Systemd(b=[{}], gone=[{}], never=[state("inactive", UnitFileState="disabled")])
     plan = planned(
         host,
-        options(services=services, started=["b.service"], stopped=["gone.service", "never.service"]),
+        options(
+            services=services, started=["b.service"], stopped=["gone.service", "never.service"]
+        ),
         ["guard", "a"],
     )
     assert plan == {
