@@ -90,6 +90,18 @@ class Host:
         extra_vars = {"sites": sites, **extra_vars}
         return ["ansible-playbook", *inventories, "--extra-vars", json.dumps(extra_vars), name]
 
+    def whole_inventory(self, site: dict[str, object]) -> Path:
+        """Write what a newcomer's copy of inventory/single would be, and return its folder."""
+        folder = self.folder / "whole"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(ROOT / "inventory" / "single", folder)
+        shutil.copy(self.folder / "inventory" / "zz-server.yml", folder)
+        path = folder / "group_vars" / "all" / "sites.yml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["sites"]["graphspace"] |= {"domain": self.address, **site}
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return folder
+
     def ad_hoc(self, module: str, arguments: str) -> list[str]:
         """Return the command that runs one module on the host as root."""
         inventories = ["-i", "inventory/single", "-i", str(self.folder / "inventory")]

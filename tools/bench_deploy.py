@@ -1,15 +1,18 @@
-"""Measure deployments over SSH: the bundle beside a shell script that does the same by hand.
+"""Measure deployments over SSH: the bundle beside a shell script that does the same by hand, and beside other tools.
 
-Both deploy the demonstration site to fresh Debian 13 test hosts, reached as most servers are: over SSH, as a
+All deploy the demonstration site to fresh Debian 13 test hosts, reached as most servers are: over SSH, as a
 user with sudo. The caches of apt and pip are warm. Measured in turn, each with its own host:
 
     first converge      ansible-playbook site.yml         tests/bench/by_hand.sh deploy
-    unchanged run       ansible-playbook site.yml         (the script has no second run)
-    seconds a task      of the unchanged run
-    release             changed code, playbooks/web.yml   tests/bench/by_hand.sh release
+    unchanged run       ansible-playbook site.yml         the same with mitogen's strategy; pyinfra doing as many
+                                                          operations (a file, a unit, in turn)
+    its tasks and SSH executions                          ssh was called so often
+    release             one changed line, playbooks/web.yml    tests/bench/by_hand.sh release
+    verify              make verify
 
-After each deployment a page must answer 200 and a handshake must reach Daphne. Environment: RUNS, how often the
-first converge is measured (1), SHORT_RUNS, the others in each of these (3), BENCH_HOSTS, the prefix of the
+The script looks at nothing before it begins, has no second run, and its Apache lacks the maintenance page, TLS, the status
+site and the sandbox. After each deployment a page must answer 200 and a handshake must reach Daphne. Environment: RUNS, how
+often the first converge is measured (1), SHORT_RUNS, the others in each of these (3), BENCH_HOSTS, the prefix of the
 containers' names. It prints a table and writes build/bench/deploy.json.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 import re
 import shutil
 import statistics
+import sys
 import tarfile
 import time
 from dataclasses import dataclass, field
@@ -25,11 +29,15 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench import FOLDER, PREFIX, Host, machine, number, publish, row
-from tools.common import ROOT, ToolError, environment, main_guard, run, say
+from tools.common import BUILD, ROOT, ToolError, environment, main_guard, run, say
 
 SCRIPT = ROOT / "tests" / "bench" / "by_hand.sh"
-UNCHANGED_GOAL = 40.0  # seconds
-CONVERGE_GOAL = 2.0  # times what the script takes
+PEERS = BUILD / "peers"
+UNCHANGED_GOAL = 15.0  # seconds
+EXECUTIONS_GOAL = 30.0
+RELEASE_GOAL = 10.0  # seconds
+VERIFY_GOAL = 45.0  # seconds
+CONVERGE_GOAL = 1.3  # times what the script takes
 
 
 class Project:
@@ -81,6 +89,53 @@ def ansible(host: Host, project: Project, name: str) -> tuple[float, int]:
     return seconds, int(counted.group(1))
 
 
+def peers() -> dict[str, str]:
+    """Install what is compared with, and return the environment in which Python finds it."""
+    if not PEERS.exists():
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(PEERS)]
+        run([*pip, "-r", str(ROOT / "tests" / "bench" / "peers.txt")])
+    return environment() | {"PYTHONPATH": str(PEERS), "ANSIBLE_NOCOLOR": "1"}
+
+
+def with_mitogen(host: Host, project: Project) -> float:
+    """Return the seconds of an unchanged run with mitogen's strategy."""
+    strategy = {
+        "ANSIBLE_STRATEGY_PLUGINS": str(PEERS / "ansible_mitogen" / "plugins" / "strategy"),
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+    }
+    command = host.playbook("site.yml", site={"source": {"directory": str(project.folder)}})
+    start = time.monotonic()
+    run(command, env=peers() | strategy)
+    return time.monotonic() - start
+
+
+def with_pyinfra(host: Host, operations: int) -> float:
+    """Return the seconds that pyinfra takes for operations that change nothing, after a run in which they do."""
+    key = ["--key", str(host.folder / "id_ed25519"), "--data", "ssh_strict_host_key_checking=no"]
+    script = str(ROOT / "tests" / "bench" / "peer_pyinfra.py")
+    command = [sys.executable, "-m", "pyinfra", "-y", *key, "--user", "admin", host.address, script]
+    env = peers() | {"OPERATIONS": str(operations)}
+    run(command, env=env)
+    start = time.monotonic()
+    run(command, env=env)
+    return time.monotonic() - start
+
+
+def verify(host: Host, project: Project) -> float:
+    """Return the seconds of `make verify` with its prediction."""
+    folder = host.whole_inventory({"source": {"directory": str(project.folder)}})
+    start = time.monotonic()
+    run(["make", "--no-print-directory", "verify", f"INVENTORY={folder}"], env=environment())
+    return time.monotonic() - start
+
+
+def executions(host: Host, project: Project) -> int:
+    """Return how often an unchanged run calls ssh."""
+    command = host.playbook("site.yml", site={"source": {"directory": str(project.folder)}})
+    plain = environment() | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_STDOUT_CALLBACK": "default"}
+    return run([*command, "-vvv"], env=plain).stdout.count("SSH: EXEC")
+
+
 def by_hand(host: Host, project: Project, verb: str) -> float:
     """Do the same with the script, the copying included; return its seconds."""
     start = time.monotonic()
@@ -107,7 +162,11 @@ class Samples:
     converge: list[float] = field(default_factory=list)
     converge_by_hand: list[float] = field(default_factory=list)
     unchanged: list[float] = field(default_factory=list)
-    task: list[float] = field(default_factory=list)
+    mitogen: list[float] = field(default_factory=list)
+    pyinfra: list[float] = field(default_factory=list)
+    tasks: list[float] = field(default_factory=list)
+    executions: list[float] = field(default_factory=list)
+    verify: list[float] = field(default_factory=list)
     release: list[float] = field(default_factory=list)
     release_by_hand: list[float] = field(default_factory=list)
 
@@ -119,14 +178,27 @@ def rows(samples: Samples) -> list[dict[str, Any]]:
     return [
         *machine(),
         row("first converge, warm caches", "s", samples.converge, script, goal),
-        row("unchanged run", "s", samples.unchanged, goal=UNCHANGED_GOAL),
-        row("one task of the unchanged run", "s", samples.task),
         row(
-            "release of changed code",
+            "unchanged run",
+            "s",
+            samples.unchanged,
+            {
+                name: values
+                for name, values in (("mitogen", samples.mitogen), ("pyinfra", samples.pyinfra))
+                if values
+            },
+            goal=UNCHANGED_GOAL,
+        ),
+        row("its tasks", "tasks", samples.tasks),
+        row("its calls of ssh", "calls", samples.executions, goal=EXECUTIONS_GOAL),
+        row(
+            "release of one changed line",
             "s",
             samples.release,
             {"shell script": samples.release_by_hand},
+            goal=RELEASE_GOAL,
         ),
+        row("make verify", "s", samples.verify, goal=VERIFY_GOAL),
     ]
 
 
@@ -143,20 +215,39 @@ def measure(samples: Samples, project: Project, short_runs: int) -> None:
         seconds = by_hand(hand, project, "deploy")
         samples.converge_by_hand.append(seconds)
         say(f"the script: {seconds:.1f} s")
+        calls = executions(ours, project)
+        samples.executions.append(calls)
         for _ in range(short_runs):
             seconds, tasks = ansible(ours, project, "site.yml")
             samples.unchanged.append(seconds)
-            samples.task.append(seconds / tasks)
-            say(f"unchanged run: {seconds:.1f} s, {tasks} tasks")
+            samples.tasks.append(tasks)
+            say(f"unchanged run: {seconds:.1f} s, {tasks} tasks, {calls} calls of ssh")
+            compare(samples, ours, project, calls)
         for _ in range(short_runs):
             project.change()
             seconds, _ = ansible(ours, project, "playbooks/web.yml")
             samples.release.append(seconds)
             samples.release_by_hand.append(by_hand(hand, project, "release"))
             say(f"release: {seconds:.1f} s, the script {samples.release_by_hand[-1]:.1f} s")
+        for _ in range(short_runs):
+            samples.verify.append(verify(ours, project))
+            say(f"verify: {samples.verify[-1]:.1f} s")
     finally:
         ours.remove()
         hand.remove()
+
+
+def compare(samples: Samples, host: Host, project: Project, calls: int) -> None:
+    """Take one sample of each of the other tools; one that does not work here is said and left out."""
+    for name, values, take in (
+        ("mitogen", samples.mitogen, lambda: with_mitogen(host, project)),
+        ("pyinfra", samples.pyinfra, lambda: with_pyinfra(host, calls)),
+    ):
+        try:
+            values.append(take())
+            say(f"{name}: {values[-1]:.1f} s")
+        except ToolError as error:
+            say(f"{name} does not work here: {str(error).splitlines()[-1]}")
 
 
 def warm(project: Project) -> None:

@@ -10,7 +10,8 @@ set -euo pipefail
 site=graphspace
 files=/tmp/by-hand
 packages=(acl ca-certificates curl python3-venv rsync systemd-timesyncd tzdata
-  zookeeper default-jre-headless python3-confluent-kafka apache2 libapache2-mod-wsgi-py3)
+  zookeeper default-jre-headless python3-confluent-kafka apache2 libapache2-mod-wsgi-py3
+  libapache2-mod-qos libapache2-mod-security2 nftables)
 hardening="CapabilityBoundingSet=
 LockPersonality=true
 NoNewPrivileges=true
@@ -286,8 +287,31 @@ handshake() { # port
   return 1
 }
 
+guard() {
+  cat >/etc/switchboard-ports.nft <<END
+table inet by_hand {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        oif "lo" tcp dport 9099 meta skuid != { root, www-data } reject with tcp reset
+    }
+}
+END
+  cat >/etc/systemd/system/by-hand-ports.service <<END
+[Unit]
+Before=sockets.target
+[Service]
+Type=oneshot
+RemainAfterExit=true
+ExecStart=/usr/sbin/nft --file /etc/switchboard-ports.nft
+[Install]
+WantedBy=sockets.target
+END
+  systemctl enable -q --now by-hand-ports.service
+}
+
 apache() {
-  a2enmod -q mpm_event wsgi alias dir env mime setenvif reqtimeout rewrite headers remoteip proxy proxy_http proxy_wstunnel
+  a2enmod -q mpm_event wsgi alias dir env mime setenvif reqtimeout rewrite headers remoteip proxy proxy_http proxy_wstunnel \
+    qos security2 unique_id asis
   a2dismod -q -f autoindex status
   mkdir -p /etc/systemd/system/apache2.service.d
   cat >/etc/systemd/system/apache2.service.d/by-hand.conf <<END
@@ -309,6 +333,13 @@ ServerSignature Off
 TraceEnable Off
 ServerName localhost
 WSGIRestrictEmbedded On
+SecRuleEngine On
+SecRequestBodyAccess On
+SecRequestBodyInMemoryLimit 131072
+SecResponseBodyAccess Off
+SecAuditEngine Off
+QS_ErrorResponseCode 503
+QS_SrvMaxConnPerIP 256
 END
   cat >/etc/apache2/sites-available/000-catch-all.conf <<END
 <VirtualHost *:80>
@@ -390,6 +421,7 @@ deploy)
   kafka
   environment
   release
+  guard
   daphne
   handshake 9099
   apache
