@@ -10,10 +10,10 @@ user with sudo. The caches of apt and pip are warm. Measured in turn, each with 
     release             one changed line, playbooks/web.yml    tests/bench/by_hand.sh release
     verify              make verify
 
-The script looks at nothing before it begins, has no second run, and its Apache lacks the maintenance page, TLS, the status
-site and the sandbox. After each deployment a page must answer 200 and a handshake must reach Daphne. Environment: RUNS, how
-often the first converge is measured (1), SHORT_RUNS, the others in each of these (3), BENCH_HOSTS, the prefix of the
-containers' names. It prints a table and writes build/bench/deploy.json.
+The script looks at nothing before it begins, has no second run, and its Apache lacks the maintenance page, TLS,
+the status site and the sandbox. After each deployment a page must answer 200 and a handshake must reach Daphne.
+Environment: RUNS, how often the first converge is measured (1), SHORT_RUNS, the others in each of these (3),
+BENCH_HOSTS, the prefix of the containers' names. It prints a table and writes build/bench/deploy.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import statistics
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -239,13 +240,14 @@ def measure(samples: Samples, project: Project, short_runs: int) -> None:
 
 def compare(samples: Samples, host: Host, project: Project, calls: int) -> None:
     """Take one sample of each of the other tools; one that does not work here is said and left out."""
-    for name, values, take in (
-        ("mitogen", samples.mitogen, lambda: with_mitogen(host, project)),
-        ("pyinfra", samples.pyinfra, lambda: with_pyinfra(host, calls)),
-    ):
+    takes: dict[str, Callable[[], float]] = {
+        "mitogen": lambda: with_mitogen(host, project),
+        "pyinfra": lambda: with_pyinfra(host, calls),
+    }
+    for name, take in takes.items():
         try:
-            values.append(take())
-            say(f"{name}: {values[-1]:.1f} s")
+            getattr(samples, name).append(take())
+            say(f"{name}: {getattr(samples, name)[-1]:.1f} s")
         except ToolError as error:
             say(f"{name} does not work here: {str(error).splitlines()[-1]}")
 

@@ -1,4 +1,4 @@
-"""What pyinfra does of as many operations as an unchanged run calls ssh: files and units, in turn, nothing to change."""
+"""As many operations of pyinfra as an unchanged run calls ssh: files and units in turn, nothing to change."""
 
 import io
 import os
