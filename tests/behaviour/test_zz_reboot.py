@@ -15,6 +15,7 @@ from tests.behaviour.test_services import expected_units
 pytestmark = pytest.mark.disruptive
 
 LATEST = 180.0  # seconds
+LEFT = "/var/cache/apache2/bodies/left-by-a-test"
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,7 @@ def rebooted(host: Host, deployed: dict[str, Any]) -> float:
     """Restart the container, which boots systemd anew; return the seconds until it says `running`."""
     if "docker" not in deployed["connection"]:
         pytest.skip("only test hosts are rebooted")
+    host.run("install --owner=www-data --mode=0600 /dev/null %s", LEFT)
     started = time.monotonic()
     subprocess.run(
         ["docker", "restart", "--time", "60", deployed["address"]], check=True, capture_output=True
@@ -40,6 +42,10 @@ def test_every_service_returns(host: Host, deployed: dict[str, Any], rebooted: f
         assert host.run("systemctl is-active %s", unit).stdout.strip() == "active", journal(
             host, unit
         )
+
+
+def test_bodies_that_a_killed_apache_left_are_gone(host: Host, rebooted: float) -> None:
+    assert not host.file(LEFT).exists
 
 
 def test_pages_and_sockets_are_served_again(
