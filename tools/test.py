@@ -40,6 +40,7 @@ DEMO_VENV = BUILD / "venv-demo"
 # Logs are read as text.
 PLAIN = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
 SUMMARY = BUILD / "summary.txt"
+QUICK = [f"tests/behaviour/test_{name}.py" for name in ("routing", "daphne", "notifications")]
 
 
 @dataclass
@@ -172,16 +173,33 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
                 outcome.check(f"molecule test ended with {status} before its tests", False)
             converged = report.exists()
             for folder in then if converged else ():
-                report = junit(f"{outcome.step}-{folder}")
-                command = ["pytest", f"tests/{folder}", f"--junitxml={report}"]
-                command += ["--connection=ansible", "--hosts=ansible://switchboard"]
-                command += [f"--ansible-inventory={inventory_of(name, env)}"]
-                run_logged(outcome.step, command, env=env)
-                outcome.add_junit(report)
+                run_tests(outcome, name, [f"tests/{folder}"], env)
         finally:
             run_logged(outcome.step, remove, env=env)
 
     return step
+
+
+def quick(outcome: Outcome) -> None:
+    """What a contributor asks for between two edits: one server over SSH, its routing and its notifications."""
+    env = environment() | PLAIN | {"MOLECULE_COMMAND_BORDERS": "0"}
+    remove = ["molecule", "destroy", "--scenario-name", "single"]
+    run_logged(outcome.step, remove, env=env)  # what a killed run left
+    try:
+        command = ["molecule", "converge", "--scenario-name", "single"]
+        outcome.check("molecule converge", run_logged(outcome.step, command, env=env) == 0)
+        run_tests(outcome, "single", QUICK, env)
+    finally:
+        run_logged(outcome.step, remove, env=env)
+
+
+def run_tests(outcome: Outcome, name: str, paths: list[str], env: dict[str, str]) -> None:
+    """Run tests against the host of a scenario that is converged, and count them."""
+    report = junit(f"{outcome.step}-{Path(paths[0]).stem}")
+    command = ["pytest", *paths, f"--junitxml={report}", "--connection=ansible"]
+    command += ["--hosts=ansible://switchboard", f"--ansible-inventory={inventory_of(name, env)}"]
+    run_logged(outcome.step, command, env=env)
+    outcome.add_junit(report)
 
 
 def inventory_of(name: str, env: dict[str, str]) -> str:
@@ -288,19 +306,20 @@ def main() -> int:
     steps: dict[str, Callable[[Outcome], None]] = {
         "default": scenario("default", new, then=("attacks", "refusals")),
         "debian12": scenario("debian12", old, then=("attacks", "faults")),
-        "single": scenario("single", new, then=("interruptions",)),
+        "single": scenario("single", new, then=("mutations", "interruptions")),
         "seed": scenario("seed", new, then=("removal",)),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),
         "lint": lint,
         "demo": demo_tests,
     }
-    unknown = set(wanted) - set(steps)
+    alone: dict[str, Callable[[Outcome], None]] = {"quick": quick}  # a part of the others
+    unknown = set(wanted) - set(steps | alone)
     if unknown:
         raise ToolError(
-            f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps)}."
+            f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps | alone)}."
         )
-    chosen = {name: step for name, step in steps.items() if not wanted or name in wanted}
+    chosen = {name: step for name, step in (steps | alone).items() if name in (wanted or steps)}
     with ThreadPoolExecutor(max_workers=2) as pool:
         outcomes = list(pool.map(lambda item: timed(*item), chosen.items()))
 
