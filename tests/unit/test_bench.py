@@ -124,11 +124,11 @@ def test_frames_are_masked_as_a_client_must() -> None:
 
 
 def test_the_table_tells_what_was_not_met(samples: bench_deploy.Samples) -> None:
-    samples.converge = [201.0]
+    samples.converge = [131.0]
     line = next(
         line for line in bench.table(bench_deploy.rows(samples)).splitlines() if "first" in line
     )
-    assert line.split()[-2:] == ["200.0", "no"]
+    assert line.split()[-2:] == ["130.0", "no"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", ""])
