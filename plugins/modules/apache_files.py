@@ -262,6 +262,7 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(
             msg=f"Apache lacks a module, so no file was changed: {error}. {module.params['remedy']}",
+            paths=paths,
         )
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -270,6 +271,7 @@ def main() -> None:
         module.fail_json(
             msg="Apache refuses the new configuration, so no file was changed: "
             f"{told}\n{module.params['remedy']}",
+            paths=paths,
         )
     # Debian's own programs keep in mind that an administrator has wished it
     if on:

@@ -248,7 +248,7 @@ def test_a_refused_configuration_changes_nothing(
         )
         assert "no file was changed" in told["msg"], told
         assert complaint in told["msg"], told
-        assert f"sites-available/{sites[0].name}.conf" in told["paths"]
+        assert f"/etc/apache2/sites-available/{sites[0].name}.conf" in told["paths"]
     assert host.check_output(sums) == before
     assert show(host, "ExecMainStartTimestamp") == since, journal(host, UNIT)
     assert sites[0].page("/").answerer == "mod_wsgi"

@@ -1,0 +1,90 @@
+"""The roles as a collection: it is built, installed, and its roles find their modules and filters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import collection
+from tools.common import environment, run
+
+# What a role refuses, by a value that it cannot work with.
+REFUSED = {
+    "zookeeper": ({"zookeeper_heap_mb": 1}, "zookeeper_heap_mb is 1:"),
+    "kafka": ({"kafka_node_id": -1}, "kafka_node_id is -1:"),
+    "daphne": ({"daphne_sites": [{"name": "Lab"}]}, "Lab"),
+    "certificates": ({"certificates_sites": [{"name": "Lab"}]}, "Lab"),
+    "apache": ({"apache_sites": [{"name": "Lab"}]}, "Lab"),
+    "django": ({"django_sites": [{"name": "Lab"}]}, "Lab"),
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the collection is installed in."""
+    folder = tmp_path_factory.mktemp("collection")
+    archive = collection.build(folder)
+    command = [
+        "ansible-galaxy",
+        "collection",
+        "install",
+        "--no-deps",
+        "-p",
+        str(folder),
+        str(archive),
+    ]
+    run(command, env=environment())
+    return folder
+
+
+def test_each_of_our_filters_is_known() -> None:
+    assert {"site_settings", "rendered", "django_rules", "site_lists"} <= set(collection.filters())
+
+
+def test_names_are_written_out() -> None:
+    text = "from ansible.module_utils.host_ports import port_faults\nfrom ansible.module_utils.basic import x\n"
+    assert collection.rewrite(text, "plugins/modules/a.py").splitlines() == [
+        "from ansible_collections.switchboard.switchboard.plugins.module_utils.host_ports import port_faults",
+        "from ansible.module_utils.basic import x",
+    ]
+    line = "content: \"{{ {'unit': __x} | rendered('unit.service') }}\""
+    assert "| switchboard.switchboard.rendered(" in collection.rewrite(
+        line, "roles/x/vars/main.yml"
+    )
+    assert collection.rewrite("| rendered", "README.md") == "| rendered"
+
+
+@pytest.mark.parametrize("role", REFUSED)
+def test_a_role_of_the_collection_refuses_what_it_cannot_work_with(
+    installed: Path, tmp_path: Path, role: str
+) -> None:
+    variables, said = REFUSED[role]
+    play = [
+        {
+            "hosts": "localhost",
+            "connection": "local",
+            "vars": variables,
+            "tasks": [
+                {
+                    "ansible.builtin.import_role": {
+                        "name": f"{collection.NAME}.{role}",
+                        "tasks_from": "preflight",
+                    }
+                }
+            ],
+        }
+    ]
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps(play), encoding="utf-8")
+    (tmp_path / "ansible.cfg").touch()  # not the project's own, which knows the short names
+    env = environment() | {
+        "ANSIBLE_COLLECTIONS_PATH": str(installed),
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+    }
+    done = run(
+        ["ansible-playbook", "-i", "localhost,", str(path)], env=env, cwd=tmp_path, check=False
+    )
+    told = " ".join((done.stdout + done.stderr).split())
+    assert said in told, told[-3000:]
