@@ -630,7 +630,7 @@ def test_the_whole_ends_with_the_preflight_and_says_why(bench: Bench) -> None:
     run = bench.play(ROOT / "site.yml", {"kafka_node_id": 7})
     assert run.code == 2
     run.says("kafka_node_id is 7: ", "Set kafka_node_id to 1, or move /var/lib/kafka/data away")
-    assert run.plays()[-1] == "Refuse what Kafka cannot work with"
+    assert run.plays()[-1] == "Refuse what cannot work"
     plays = yaml.safe_load(PREFLIGHT.read_text(encoding="utf-8"))
     assert set(run.plays()) < {play["name"] for play in plays}
     assert "changed: [" not in run.output
