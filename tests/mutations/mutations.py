@@ -40,6 +40,13 @@ class Mutation:
             path, text = entry.pop("write"), shlex.quote(entry.pop("text"))
             entry["apply"] = f"mkdir -p $(dirname {path}) && printf %s {text} > {path}"
             entry["undo"] = f"rm {path}; rmdir --ignore-fail-on-non-empty $(dirname {path})"
+        elif "chmod" in entry:
+            path, mode = entry.pop("path"), entry.pop("chmod")
+            kept = f"{KEPT}/{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+            entry["apply"] = (
+                f"mkdir -p {KEPT} && stat -c %a {path} > {kept} && chmod {mode} {path}"
+            )
+            entry["undo"] = f"chmod $(cat {kept}) {path} && rm {kept}"
         return cls(**entry | {"apply": entry["apply"] + after, "undo": entry["undo"] + after})
 
 
