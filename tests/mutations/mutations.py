@@ -43,9 +43,7 @@ class Mutation:
         elif "chmod" in entry:
             path, mode = entry.pop("path"), entry.pop("chmod")
             kept = f"{KEPT}/{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-            entry["apply"] = (
-                f"mkdir -p {KEPT} && stat -c %a {path} > {kept} && chmod {mode} {path}"
-            )
+            entry["apply"] = f"mkdir -p {KEPT} && stat -c %a {path} > {kept} && chmod {mode} {path}"
             entry["undo"] = f"chmod $(cat {kept}) {path} && rm {kept}"
         return cls(**entry | {"apply": entry["apply"] + after, "undo": entry["undo"] + after})
 
