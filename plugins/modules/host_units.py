@@ -21,6 +21,7 @@ description:
   - A service runs with older files when systemd has not read its unit anew (C(NeedDaemonReload)), or when its unit
     below C(/etc) or C(/run), or one of its paths, changed (st_ctime) after it began. So a run that was interrupted
     between a file and the restart that the file needs is finished by the next one. What does not run is never behind.
+  - The socket of a unit in I(restarted) is restarted before it where its own unit changed.
   - systemd reads its files anew where a unit needs it.
   - In check mode a unit that is not there yet is predicted to be enabled and started.
 options:
@@ -103,7 +104,14 @@ units:
 restarted: {description: Those of them that were restarted., type: list, elements: str, returned: success}
 """
 
-PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload"
+PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload,TriggeredBy"
+PLAIN: dict[str, Any] = {
+    "group": None,
+    "paths": [],
+    "stamp": None,
+    "reload": False,
+    "restart": True,
+}
 # systemd enables nothing of these; a template's instance and a generated unit are none.
 ENABLED = {"enabled", "enabled-runtime", "static", "generated", "transient", "indirect", "alias"}
 STEPS = ("stopped", "read", "reloaded", "restarted", "started")
@@ -228,6 +236,23 @@ def bring_up(host: Host, plan: dict[str, list[str]], timeout: int, steady: int) 
             host.wait(unit, timeout)
 
 
+def sockets_of(host: Host, units: list[str]) -> list[dict[str, Any]]:
+    """Return the sockets that units are started by, as services of this module.
+
+    A socket whose unit was changed and read anew by systemd has lost what it listened on; a service that is restarted
+    gets nothing from it then, and fails.
+    """
+    found: dict[str, list[str]] = {}
+    for unit, told in host.shown(units).items():
+        for socket in told.get("TriggeredBy", "").split():
+            if socket.endswith(".socket"):
+                found.setdefault(socket, []).append(unit)
+    return [
+        {"name": socket, "unit": socket, "stop_first": served, **PLAIN}
+        for socket, served in found.items()
+    ]
+
+
 def planned(host: Host, options: dict[str, Any], late: list[str]) -> dict[str, list[str]]:
     """Return what is to be done with which units; ``late`` are the names of the services that are behind."""
     services = [service for service in options["services"] if service["name"] in late]
@@ -275,6 +300,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     host, options = Host(module), module.params
+    named = [service["unit"] for service in options["services"]]
+    options["services"] = [
+        socket for socket in sockets_of(host, options["restarted"]) if socket["unit"] not in named
+    ] + options["services"]
     reasons = behind(options["services"], options["pending"], module.run_command)
     plan = planned(host, options, list(reasons))
     touched = list(dict.fromkeys(unit for step in STEPS for unit in plan[step]))

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.host_units import STEPS, Broken, Host, bring_up, lacking, planned
+from plugins.modules.host_units import (
+    STEPS,
+    Broken,
+    Host,
+    bring_up,
+    lacking,
+    planned,
+    sockets_of,
+)
 
 RUNS = {
     "LoadState": "loaded",
@@ -182,3 +190,14 @@ def test_what_a_timer_starts_is_read_anew_and_not_run() -> None:
     plan = planned(host, options(services=[late("job", restart=False)]), ["job"])
     bring_up(host, plan, 3, 0)
     assert host.commands == [("daemon-reload",)]
+
+
+def test_a_socket_is_looked_at_with_the_services_that_it_starts() -> None:
+    host = Systemd(
+        a=[{"TriggeredBy": "lab.socket lab.timer"}], b=[{"TriggeredBy": "lab.socket"}], c=[{}]
+    )
+    (socket,) = sockets_of(host, ["a.service", "b.service", "c.service"])
+    assert (socket["unit"], socket["stop_first"]) == ("lab.socket", ["a.service", "b.service"])
+    plan = planned(host, options(services=[socket], restarted=["a.service"]), ["lab.socket"])
+    assert plan["paused"] == ["a.service", "b.service"]
+    assert plan["restarted"] == ["lab.socket", "a.service", "b.service"]
