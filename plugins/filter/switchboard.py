@@ -295,10 +295,10 @@ def port_clashes(asked: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
 
     ``asked`` is what each role asks of a host, as the module host_look takes it.
     """
-    ports = [entry for role in asked.values() for entry in role.get("ports", [])]
     owners: dict[int, str] = {}
     rules = []
-    for variable, value in ((entry["variable"], entry["port"]) for entry in ports):
+    for entry in (entry for role in asked.values() for entry in role.get("ports", [])):
+        variable, value = entry["variable"], entry["port"]
         owner = owners.setdefault(int(value), variable)
         if owner != variable:
             rules.append(

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -22,8 +21,6 @@ from ansible.module_utils.testing import patch_module_args
 
 from tests.unit.test_site_settings import plugin
 
-for name in ("project_lock", "project_source"):
-    sys.modules[f"ansible.module_utils.{name}"] = plugin(f"module_utils/{name}.py")
 release_pack = plugin("modules/release_pack.py")
 
 LOCK = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +13,6 @@ import pytest
 from tests.unit.test_site_settings import plugin
 
 site_environment = plugin("module_utils/site_environment.py")
-# Ansible finds it there when it packs the module.
-sys.modules["ansible.module_utils.site_environment"] = site_environment
 site_release = plugin("modules/site_release.py")
 
 KEY = "k" * 64
