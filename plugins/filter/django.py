@@ -332,6 +332,21 @@ def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
+def release_lines(releases: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return releases, as the module site_releases tells of them, as the lines of a table."""
+    if not releases:
+        return ["no release yet"]
+    lines = [f"{'release':14}{'state':13}{'when (UTC)':22}{'commit':16}by"]
+    for one in releases:
+        line = (
+            f"{one['release']:14}{one['state']:13}{one['at']:22}{one['commit'][:15]:16}{one['by']}"
+        )
+        lines.append(line.rstrip())
+        if one["state"] == "failed":
+            lines.append(f"{'':14}at step {one['step']}: {one['why']}")
+    return lines
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -341,6 +356,7 @@ class FilterModule:
             "django_rules": django_rules,
             "django_site_rules": django_site_rules,
             "django_units": django_units,
+            "release_lines": release_lines,
             "django_accounts": django_accounts,
             "django_ports": django_ports,
             "django_unit_inputs": django_unit_inputs,

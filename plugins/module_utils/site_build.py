@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -366,9 +366,9 @@ class Release:
                 os.chown(entry, 0, 0)
                 os.chmod(entry, 0o755 if os.path.isdir(entry) else 0o644)
 
-    def migrations(self, linter: str = "") -> dict[str, Any]:
-        """Return the state of the migrations: unapplied, unsafe, standing and disk, as MIGRATIONS prints them."""
-        result = self.program(MIGRATIONS, {"linter": linter})
+    def migrations(self, linter: str = "", ask: Sequence[Any] = ()) -> dict[str, Any]:
+        """Return the state of the migrations, as MIGRATIONS prints it; ``ask`` names some, each [app, name]."""
+        result = self.program(MIGRATIONS, {"linter": linter, "ask": list(ask)})
         if result.returncode:
             raise Refused(
                 "django_migrate is true: the database or the migrations can't be read. Correct what it names. "

@@ -80,14 +80,13 @@ class Releases:
         """Say whether somebody rolled back from this release."""
         return (self.path(release) / ".rolled-back").exists()
 
-    def mark(self, release: str, taken_back: bool) -> None:
-        """Note that a release was deployed, which makes it the newest, or that it was rolled back from."""
-        mark = self.path(release) / ".rolled-back"
-        if taken_back:
-            mark.touch()
-        else:
-            mark.unlink(missing_ok=True)
-            (self.path(release) / ".ready").touch()
+    def mark(self, release: str) -> None:
+        """Note that somebody rolled back from a release."""
+        (self.path(release) / ".rolled-back").touch()
+
+    def unmark(self, release: str) -> None:
+        """Forget that somebody rolled back from a release."""
+        (self.path(release) / ".rolled-back").unlink(missing_ok=True)
 
     def kept(self) -> list[str]:
         """Return the ids of the releases that can serve, the one deployed last first."""

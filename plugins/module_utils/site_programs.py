@@ -65,7 +65,8 @@ print(json.dumps(answers), flush=True)
 os._exit(0)
 """
 
-# Migrations: those that are not applied, what is unsafe in them, and those that are applied and not in this release.
+# Migrations: those that are not applied, what is unsafe in them, those that are applied and that this release lacks,
+# the last one of each application, and those of the job's "ask" that can't be reversed.
 MIGRATIONS = """
 import json, os, sys
 job = json.load(sys.stdin)
@@ -93,6 +94,11 @@ print()
 print(json.dumps({
     "unapplied": [f"{migration.app_label}.{migration.name}" for migration, backwards in plan],
     "unsafe": unsafe, "standing": standing,
+    "leaves": {label: name for label, name in loader.graph.leaf_nodes()},
+    "irreversible": [
+        key for key in job["ask"]
+        if not all(step.reversible for step in getattr(loader.disk_migrations.get(tuple(key)), "operations", ()))
+    ],
 }), flush=True)
 os._exit(0)
 """

@@ -23,6 +23,19 @@ ANSWER_SECONDS = 10  # that one answer may take
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
+# The options of what serves a site, for argument specifications.
+SERVING: dict[str, Any] = {
+    "units": {"type": "list", "elements": "str", "default": []},
+    "url": {"type": "str", "default": ""},
+    "server": {"type": "str", "default": "127.0.0.1:80"},
+    "smoke": {"type": "dict", "default": {}},
+    "socket_path": {"type": "str", "default": ""},
+    "maintenance": {"type": "str", "default": ""},
+    "by": {"type": "str", "default": ""},
+    "wait": {"type": "int", "default": 300},
+}
+
+
 def expected(status: int, wanted: Any) -> bool:
     """Say whether a status is the wanted one; ``any`` is every one that is no server error."""
     return status < 500 if wanted == "any" else status == int(wanted)
@@ -35,12 +48,8 @@ class Serving:
         site: its name, also its process group's.
         units: the services that run its code, in the order in which they are restarted.
         paths: what they read when they begin, as patterns.
-        url: the address by which visitors know the site, empty where none is to be asked.
-        server: address:port of Apache on this host.
-        smoke: paths, each with its status or ``any``.
-        socket_path: a path at which WebSockets are answered, or an empty text.
-        maintenance: the file that closes the site; nothing is asked while it is there.
         run_command: AnsibleModule's.
+        params: url, server, smoke, socket_path and maintenance, as the modules document them.
     """
 
     def __init__(
@@ -48,17 +57,20 @@ class Serving:
         site: str,
         units: Sequence[str],
         paths: Sequence[str],
-        url: str,
-        server: str,
-        smoke: Mapping[str, Any],
-        socket_path: str,
-        maintenance: str,
         run_command: Callable[..., tuple[int, str, str]],
+        params: Mapping[str, Any],
     ) -> None:
-        self.site, self.units, self.paths = site, list(units), list(paths)
-        self.url, self.server, self.paths_asked = url, server, dict(smoke)
-        self.socket_path, self.maintenance = socket_path, maintenance
+        self.site, self.units, self.paths, self.params = site, list(units), list(paths), params
+        self.url: str = params["url"]
         self.run_command, self.systemd = run_command, Systemd(run_command)
+
+    @classmethod
+    def of(
+        cls, params: Mapping[str, Any], run_command: Callable[..., tuple[int, str, str]]
+    ) -> Serving:
+        """Return what serves the site of a module's options."""
+        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current"]
+        return cls(params["site"], params["units"], paths, run_command, params)
 
     def running(self) -> list[str]:
         """Return the units that run or shall run."""
@@ -115,7 +127,7 @@ class Serving:
             return "no address of the site is known"
         if not wsgi_group.processes(self.site):
             return "Apache does not serve the site yet"
-        if self.maintenance and os.path.exists(self.maintenance):
+        if os.path.exists(self.params["maintenance"]):
             return "the site is closed for maintenance"
         end = time.monotonic() + SMOKE_SECONDS
         while True:
@@ -131,15 +143,16 @@ class Serving:
     def wrong_answers(self) -> list[str]:
         """Return each answer that is not as it should be, as a text."""
         wrong = []
-        for path, wanted in self.paths_asked.items():
+        for path, wanted in self.params["smoke"].items():
             said = self.ask(path, {})
             if not (said.isdigit() and expected(int(said), wanted)):
                 should = "no server error" if wanted == "any" else str(wanted)
                 wrong.append(f"{path} {said} (wanted: {should})")
-        if self.socket_path and self.units:
+        socket_path = self.params["socket_path"]
+        if socket_path and self.units:
             scheme, _, host = self.url.partition("://")
             said = self.ask(
-                self.socket_path,
+                socket_path,
                 {
                     "Connection": "Upgrade",
                     "Upgrade": "websocket",
@@ -149,12 +162,12 @@ class Serving:
                 },
             )
             if not (said.isdigit() and int(said) < 500):
-                wrong.append(f"a WebSocket at {self.socket_path} {said} (wanted: Daphne's answer)")
+                wrong.append(f"a WebSocket at {socket_path} {said} (wanted: Daphne's answer)")
         return wrong
 
     def ask(self, path: str, headers: Mapping[str, str]) -> str:
         """Send one GET and return the status of the answer, or why there is none."""
-        address, _, port = self.server.rpartition(":")
+        address, _, port = self.params["server"].rpartition(":")
         split = urlsplit(self.url)
         connection = http.client.HTTPConnection(split.netloc, timeout=ANSWER_SECONDS)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
 from ansible.module_utils.site_history import Refused, Releases, locked
-from ansible.module_utils.site_serving import Serving
+from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
 ---
@@ -196,7 +196,8 @@ class Change:
                     release.collect(pretend=True)
                 release.migrate()
         release.attempt(self.params["url"], self.params["smoke"])
-        release.ready.touch()
+        if new:
+            release.ready.touch()
 
     def serve(self, answer: dict[str, Any]) -> None:
         """Switch, let the processes load the release, ask for its pages; on a failure bring the former one back."""
@@ -211,18 +212,26 @@ class Change:
                 answer["units"] = self.serving.load()["units"]
             with release.stage("smoke"):
                 answer["unasked"] = self.serving.smoke()
-        except Refused:
+        except Refused as error:
             if self.previous:
                 release.restore(before)
                 self.releases.switch(self.previous)
-                self.serving.load()
+                self.back(error)
             raise
         if self.moves:
-            self.releases.mark(release.id, taken_back=False)
+            self.releases.unmark(release.id)
+            release.ready.touch()  # it is the newest now
             self.releases.prune(self.params["keep"], release.id, self.previous)
         told = [event["release"] for event in self.releases.events() if event["event"] != "refused"]
         if told[-1:] != [release.id]:
             self.note("released", seconds=release.seconds)
+
+    def back(self, first: Refused) -> None:
+        """Let the processes load the former release."""
+        try:
+            self.serving.load()
+        except Refused as second:
+            raise Refused(f"{first}\nNor does the former release serve: {second}") from second
 
     def refused(self, new: bool, error: Refused) -> str:
         """Keep the failed build, note why, and return what is to be said of the release that is served."""
@@ -290,30 +299,13 @@ def main() -> None:
             "linter_dir": {"type": "path", "default": "/usr/local/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
-            "units": {"type": "list", "elements": "str", "default": []},
-            "url": {"type": "str", "default": ""},
-            "server": {"type": "str", "default": "127.0.0.1:80"},
-            "smoke": {"type": "dict", "default": {}},
-            "socket_path": {"type": "str", "default": ""},
-            "maintenance": {"type": "str", "default": ""},
             "commit": {"type": "str", "default": ""},
-            "by": {"type": "str", "default": ""},
-            "wait": {"type": "int", "default": 300},
+            **SERVING,
         },
         supports_check_mode=True,
     )
     params, releases = module.params, Releases(Path(module.params["home"]))
-    serving = Serving(
-        params["site"],
-        params["units"],
-        [f"{params['environment_dir']}/*.env", f"{params['home']}/current"],
-        params["url"],
-        params["server"],
-        params["smoke"],
-        params["socket_path"],
-        params["maintenance"],
-        module.run_command,
-    )
+    serving = Serving.of(params, module.run_command)
     try:
         if module.check_mode:
             module.exit_json(**Change(params, releases, serving).predicted())
