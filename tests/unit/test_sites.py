@@ -20,7 +20,8 @@ DERIVED = {
     *("apache_wsgi_user", "certificates_names", "daphne_address"),
     *("daphne_environment_files", "daphne_health_host", "daphne_project_path"),
     *("daphne_proxy_headers", "daphne_virtualenv", "django_kafka_topics"),
-    *("django_restart_units", "django_service_ports", "django_source"),
+    *("django_maintenance_file", "django_restart_units", "django_service_ports"),
+    *("django_smoke_server", "django_smoke_socket", "django_smoke_url", "django_source"),
 }
 LAB = {
     "domain": "lab.example.org",
