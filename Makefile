@@ -5,10 +5,11 @@ STEPS ?=
 export PYTHON
 
 tool = python3 -m tools
+of_site = $(if $(SITE),-e site=$(SITE))
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications bench-web lock clean
+.PHONY: help setup demo demo-down deploy rollback releases maintenance test soak lint verify bench-deploy bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,19 @@ soak: ## The long forms of the tests, which `make test` leaves out
 
 lint: ## Check style and types alone
 	@$(tool).test lint
+
+deploy: setup ## Release the code of a site (INVENTORY=inventory/lab SITE=lab; without SITE, of each)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/deploy.yml $(of_site)
+
+rollback: setup ## Serve an earlier release again (SITE=lab, TO=id, MIGRATIONS=keep or reverse)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/rollback.yml $(of_site) \
+	  $(if $(TO),-e to=$(TO)) $(if $(MIGRATIONS),-e migrations=$(MIGRATIONS))
+
+releases: setup ## List the releases on the servers (SITE=lab for one site)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/releases.yml $(of_site)
+
+maintenance: setup ## Close a site, or open it again (SITE=lab STATE=on or off)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/maintenance.yml $(of_site) $(if $(STATE),-e state=$(STATE))
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
 	@$(active) pytest tests/behaviour -m "not disruptive" \

@@ -179,7 +179,7 @@ def _broken_release(site: Mapping[str, Any]) -> Iterator[Broken]:
                 'Write each on one line, such as ["./manage.py warm_up"].',
             )
     for path, status in site["smoke"].items():
-        known = status == "any" or (type(status) is int and 200 <= status < 600)
+        known = status == "any" or (isinstance(status, int) and 200 <= status < 600)
         if not str(path).startswith("/") or not str(path).isprintable() or not known:
             yield (
                 f"smoke.{path}",

@@ -265,7 +265,7 @@ def _of_site(
             for key, (command, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
-    for setting in ("environment", "secrets", "services"):
+    for setting in ("environment", "secrets", "services", "hooks"):
         if setting in django:
             django[setting] = _filled(django[setting], words)
     for variable in variables_of("write_paths"):

@@ -124,7 +124,9 @@ def behind(
     told: dict[str, dict[str, str]] = {}
     if units:
         command = ["systemctl", "show", "--timestamp=us+utc", f"--property=Id,{PROPERTIES}", *units]
-        _, out, _ = run(command, check_rc=True, environ_update={"LC_ALL": "C"})
+        code, out, said = run(command, environ_update={"LC_ALL": "C"})
+        if code:
+            raise RuntimeError(f"systemctl show: {said}")
         for unit, block in zip(units, out.strip().split("\n\n"), strict=True):
             told[unit] = dict(line.split("=", 1) for line in block.splitlines())
     return {

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils import service_current, wsgi_group
 from ansible.module_utils.site_history import Refused
-from ansible.module_utils.systemd_units import Broken, Systemd, bring_up, planned, sockets_of
+from ansible.module_utils.systemd_units import (
+    Broken,
+    Systemd,
+    bring_up,
+    command,
+    planned,
+    sockets_of,
+)
 
 RENEW_SECONDS = 60  # that a process of mod_wsgi has until another serves in its place
 UNIT_SECONDS = 90  # that a unit has until it is active
@@ -90,7 +97,7 @@ class Serving:
         return bool(service_current.behind(whole, list(pending), self.run_command))
 
     def load(self) -> dict[str, Any]:
-        """Let all of them load the code that is current, one process and one unit at a time.
+        """Let all of them load the code that is current: pages, sockets and services at once, each one at a time.
 
         Returns:
             ``processes``, how many of mod_wsgi's were replaced, and ``units``, which were restarted.
@@ -99,11 +106,14 @@ class Serving:
             Refused: one of them does not serve; the text has its journal.
         """
         units = self.running()
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        own = [unit for unit in units if unit.startswith(f"django-{self.site}.")]
+        with ThreadPoolExecutor(max_workers=3) as pool:
             pages = pool.submit(wsgi_group.renew, self.site, RENEW_SECONDS)
-            others = pool.submit(self.restart, units)
+            sockets = pool.submit(self.restart, [unit for unit in units if unit not in own])
+            services = pool.submit(self.restart, own)
         try:
-            others.result()
+            sockets.result()
+            services.result()
             return {"processes": pages.result(), "units": units}
         except (Broken, wsgi_group.Stuck) as error:
             raise Refused(str(error)) from error
@@ -112,10 +122,11 @@ class Serving:
         """Restart units one after another, each until it is active."""
         if not units:
             return
-        services = sockets_of(self.systemd, units)
-        late = service_current.behind(services, [], self.run_command)
+        systemd = Systemd(command)
+        services = sockets_of(systemd, units)
+        late = service_current.behind(services, [], command)
         options = {"services": services, "stopped": [], "started": [], "restarted": units}
-        bring_up(self.systemd, planned(self.systemd, options, list(late)), UNIT_SECONDS, 0)
+        bring_up(systemd, planned(systemd, options, list(late)), UNIT_SECONDS, 0)
 
     def smoke(self) -> str:
         """Ask the site as a visitor does, until each path answers as it should; return why nothing was asked.

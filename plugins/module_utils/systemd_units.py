@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +27,16 @@ class Broken(Exception):
     """A unit does not run; the text says which, and why."""
 
 
+def command(words: list[str], environ_update: dict[str, str]) -> tuple[int, str, str]:
+    """Run a command as AnsibleModule.run_command does, in any thread."""
+    done = subprocess.run(
+        words, env=os.environ | environ_update, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 class Systemd:
-    """systemd of this host, asked through an AnsibleModule's run_command."""
+    """systemd of this host, asked through an AnsibleModule's run_command, or what is like it."""
 
     def __init__(self, run_command: Callable[..., tuple[int, str, str]]) -> None:
         self.run_command = run_command

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +146,18 @@ class Rollback:
 
     def done(self) -> dict[str, Any]:
         """Serve the target, or raise Refused with the former release served on."""
-        found = self.standing()
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            tried = pool.submit(self.attempt)
+            found = self.standing()
         reversing = bool(found) and self.params["migrations"] == "reverse"
         if reversing:
             self.reverse(found)
         switched = False
         try:
-            self.target.attempt(self.params["url"], self.params["smoke"])
+            if reversing:
+                self.attempt()
+            else:
+                tried.result()
             switched = True
             self.releases.switch(self.to)
             loaded = self.serving.load()
@@ -174,6 +180,10 @@ class Rollback:
             "units": loaded["units"],
             "unasked": unasked,
         }
+
+    def attempt(self) -> None:
+        """Ask the target for its pages."""
+        self.target.attempt(self.params["url"], self.params["smoke"])
 
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, as far as it is known before."""
