@@ -55,8 +55,8 @@ def test_an_entry_becomes_what_each_role_is_told() -> None:
     assert (django["wsgi_module"], django["asgi_module"]) == ("lab.wsgi", "lab.asgi")
     assert django["restart_units"] == ["daphne-lab@1.service", "daphne-lab@2.service"]
     assert (django["smoke_url"], django["smoke_server"]) == (
-        "https://lab.example.org",
-        "127.0.0.1:443",
+        "http://lab.example.org",
+        "127.0.0.1:80",
     )
     assert django["smoke_socket"] == "/ws/x/"
     assert django["maintenance_file"] == "/var/lib/switchboard/maintenance/lab"
