@@ -77,7 +77,7 @@ options:
   linter_dir:
     description: Where it is installed when it is first needed.
     type: path
-    default: /usr/local/lib/switchboard/linter
+    default: /var/lib/switchboard/linter
   hooks:
     description: >-
       The project's own commands, lists by C(before_<step>) and C(after_<step>); the steps are requirements, check,
@@ -296,7 +296,7 @@ def main() -> None:
                 "default": "refuse",
             },
             "linter": {"type": "str", "default": ""},
-            "linter_dir": {"type": "path", "default": "/usr/local/lib/switchboard/linter"},
+            "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
             "commit": {"type": "str", "default": ""},

@@ -63,7 +63,7 @@ CASES = [
     Case(
         "environment-that-the-settings-cannot-use",
         (
-            "django_migrate is true: `manage.py migrate` failed. Fix the migration",
+            "django_migrate is true: the database or the migrations can't be read. Correct what it names.",
             "unable to open database file",
         ),
         variables={"environment": {"LEDGER_HOSTS": "plain.test", "LEDGER_DB": "/nonexistent/db"}},
