@@ -1,0 +1,158 @@
+"""Follows a run of the behaviour tests: its last lines, and with --verify-report its record and its page."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.behaviour.summary import Seen, module_of, table, words
+from tests.report import page, record
+
+Descriptions = dict[str, dict[str, Any]]
+
+
+def sentences(item: pytest.Item) -> tuple[str, str]:
+    """Return what a test says in words, and why it is so: a row of a contract, or its docstring, or its name."""
+    row = getattr(getattr(item, "callspec", None), "params", {}).get("row")
+    if isinstance(row, dict) and "event" in row:
+        return f"{row['id']}: {row['event']}", str(row.get("reason", ""))
+    text = " ".join((inspect.getdoc(getattr(item, "function", None)) or "").split())
+    first = re.match(r"(.+?)[.](?:\s+(.*))?$", text)
+    if first:
+        return first[1], first[2] or ""
+    name = words(item.name)
+    return name[:1].upper() + name[1:], ""
+
+
+def host_of(item: pytest.Item) -> Any:
+    """Return testinfra's host of a test, None where it has none."""
+    return getattr(getattr(item, "callspec", None), "params", {}).get("_testinfra_host")
+
+
+class Recorder:
+    """Keeps what each test came to; knows which hosts could not be reached."""
+
+    def __init__(self, inventory: str, folder: Path | None) -> None:
+        self.inventory = inventory
+        self.folder = folder
+        self.started = datetime.datetime.now().astimezone()
+        self.checks: dict[str, dict[str, Any]] = {}
+        self.descriptions: Descriptions = {}
+        self.looked: dict[str, dict[str, Any]] = {}
+        self.heard: dict[str, str] = {}
+        self.trouble = ""
+        self.hider = record.Hider()
+        self.hidden_known = True
+        self.code = record.GOOD
+        self.written: list[str] = []
+
+    def begin(self, items: list[pytest.Item], describe: Callable[[], Descriptions]) -> None:
+        """Name the tests; where a report is wanted, look at each of their hosts."""
+        hosts = {}
+        for item in items:
+            says, why = sentences(item)
+            host = host_of(item)
+            name = host.backend.host if host is not None else ""
+            hosts[name] = host
+            self.checks[item.nodeid] = {
+                "id": item.nodeid.partition("[")[0],
+                "module": module_of(item.nodeid),
+                "says": says,
+                "why": why,
+                "host": name,
+                "result": "unseen",
+                "seconds": 0.0,
+                "said": "",
+            }
+        hosts.pop("", None)
+        if self.folder is None or not hosts:
+            return
+        self.descriptions = describe()
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(self.look, hosts, hosts.values()))
+
+    def look(self, name: str, host: Any) -> None:
+        """Look at a host once."""
+        asked = record.questions(self.descriptions.get(name, {}))
+        try:
+            done = host.run(record.command(asked))
+            told = record.answers(done.rc, done.stdout, done.stderr)
+        except Exception as error:  # noqa: BLE001 - whatever stands between here and there is told, not raised
+            self.heard[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1][:500]
+            return
+        self.hidden_known &= "secrets" in told
+        self.hider.learn(told.pop("secrets", []))
+        self.looked[name] = told
+
+    def unreached(self, item: pytest.Item) -> str:
+        """Return why a test's host could not be reached, empty where it was."""
+        return self.heard.get(self.checks.get(item.nodeid, {}).get("host", ""), "")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep one phase of a test: the worst of them is what it came to."""
+        check = self.checks.get(report.nodeid)
+        if check is None:
+            return
+        check["seconds"] = round(check["seconds"] + report.duration, 2)
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = str(crash.message if crash else report.longrepr)
+            check["said"] = "\n".join(filter(None, [check["said"] if check["result"] == "bad" else "", said]))
+            check["result"] = "bad"
+        elif report.skipped and check["result"] != "bad":
+            said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            check["said"] = said.removeprefix("Skipped: ")
+            check["result"] = "unseen" if check["host"] in self.heard else "absent"
+        elif report.when == "call" and report.passed:
+            check["result"] = "good"
+
+    def lines(self) -> list[str]:
+        """Return the table of the run's end."""
+        seen = [
+            Seen(one["module"], one["says"], one["host"], one["result"], one["said"])
+            for one in self.checks.values()
+        ]
+        lines = table(seen, self.inventory) if seen else []
+        for name, heard in sorted(self.heard.items()):
+            lines += ["", f"{name} could not be reached: {heard}"]
+        return lines + self.written
+
+    def finish(self, predicted: str | None) -> None:
+        """Write record and page, where they are wanted.
+
+        Args:
+            predicted: the output of a run with --check --diff that came to its end; None without one.
+        """
+        if self.folder is None:
+            return
+        now = datetime.datetime.now().astimezone()
+        names = sorted({*self.descriptions, *self.looked, *self.heard})
+        hosts = [
+            record.host_record(
+                name,
+                self.descriptions.get(name, {}),
+                self.looked.get(name),
+                self.heard.get(name, ""),
+                predicted,
+                now,
+            )
+            for name in names
+        ]
+        checks = [dict(check) for check in self.checks.values()]
+        if not self.hidden_known:
+            for one in [*checks, *(entry for host in hosts for entry in host["drift"] or [])]:
+                key = "difference" if "difference" in one else "said"
+                one[key] = one[key] and "Not shown: the host's secrets could not be read, so none can be taken out."
+        whole = record.whole(self.inventory, self.started, now, hosts, checks, self.trouble)
+        for one in whole["checks"]:
+            one["said"] = self.hider.hide(one["said"])[: record.LONGEST]
+        self.code = whole["exit"]
+        data, html = page.write(self.hider.hide(whole), self.folder)
+        self.written = ["", f"The page: {html}", f"As data: {data}"]
