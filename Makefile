@@ -32,8 +32,7 @@ lint: ## Check style and types alone
 	@$(tool).test lint
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
-	@$(active) pytest tests/behaviour -m "not disruptive" \
-	  --connection=ansible --hosts=ansible://switchboard --ansible-inventory=$(abspath $(INVENTORY))
+	@$(active) python3 -m tools.verify --inventory=$(INVENTORY)
 
 bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy

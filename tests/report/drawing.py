@@ -29,7 +29,7 @@ class Box:
     def at(self, x: int, y: int, width: int, height: int = NODE) -> Box:
         """Put it somewhere; return it."""
         self.x, self.y, self.width, self.height = x, y, width, height
-        self.shown = int(width / 6.6) - 2
+        self.shown = int((width - 22) / 6.2)
         return self
 
     @property
@@ -59,7 +59,6 @@ class Drawing:
     height: int = 0
     boxes: list[Box] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)
-    words: str = ""
 
 
 def running(host: dict[str, Any], *units: str) -> str:
@@ -119,7 +118,7 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
     """Return the boxes of one site, without a place."""
     wsgi = site["wsgi"]
     state = UNKNOWN if not host["units"] else GOOD if wsgi["running"] >= max(1, wsgi["processes"]) else BAD
-    line = f"mod_wsgi: {wsgi['running']} of {wsgi['processes']} processes, {wsgi['threads']} threads each"
+    line = f"{wsgi['running']} of {wsgi['processes']} processes, {wsgi['threads']} threads each"
     daphne = None
     if site["daphne"]:
         told = site["daphne"]
@@ -138,11 +137,14 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
     awake = [unit for unit in ours if unit["name"].removesuffix(".service") not in timed]
     commands = None
     if awake:
-        names = ", ".join(sorted(unit["name"].removeprefix(prefix).rpartition(".")[0] for unit in awake))
-        commands = Box("Commands", names, GOOD if all(unit["active"] == "active" for unit in awake) else BAD)
+        names = []
+        for unit in awake:
+            name, _, kind = unit["name"].removeprefix(prefix).rpartition(".")
+            names.append(f"{name} (timer)" if kind == "timer" else name)
+        commands = Box("Commands", ", ".join(sorted(names)), GOOD if all(unit["active"] == "active" for unit in awake) else BAD)
     paths = ", ".join(site["websocket_paths"])
     frame = Box(f"site {site['name']}", frame=True)
-    return Site(frame, Box("Django", line, state), daphne, commands, paths, bool(site["topics"]))
+    return Site(frame, Box("Django in mod_wsgi", line, state), daphne, commands, paths, bool(site["topics"]))
 
 
 def elsewhere(hosts: list[dict[str, Any]], host: dict[str, Any], what: str) -> str:
@@ -186,16 +188,15 @@ def parts(hosts: list[dict[str, Any]], host: dict[str, Any]) -> Parts:
 
 def arrow(start: Box, end: Box, path: str, words: str) -> Arrow:
     """Return an arrow; it is broken where one of its ends is."""
-    return Arrow(path, BAD if BAD in (start.state, end.state) else GOOD, f"{start.title} to {end.title}: {words}")
+    return Arrow(path, BAD if BAD in (start.state, end.state) else GOOD, f"{start.title} → {end.title}: {words}")
 
 
 def collect(drawing: Drawing, found: Parts) -> Drawing:
-    """Put all boxes into the drawing, frames first, and say it in words."""
+    """Put all boxes into the drawing, frames first."""
     frames = [found.frame, *(site.frame for site in found.sites)]
     inner = [box for site in found.sites for box in site.boxes]
     single = [box for box in (found.visitors, found.apache, found.kafka, found.zookeeper) if box]
     drawing.boxes = [*frames, *single, *inner]
-    drawing.words = ". ".join(one.words for one in drawing.arrows)
     return drawing
 
 
@@ -273,10 +274,10 @@ def narrow(found: Parts) -> Drawing:
         drawing.arrows.append(arrow(found.visitors, found.apache, path, "every connection"))
         y += NODE + 26
     for site in found.sites:
-        y = site.put(40, y, 244) + GAP
+        y = site.put(34, y, 254) + GAP
         for box, words in ((site.wsgi, "pages"), (site.daphne, f"WebSockets {site.path}")):
             if found.apache and box:
-                path = f"M24 {found.apache.y + NODE} V{box.middle} H{box.x}"
+                path = f"M22 {found.apache.y + NODE} V{box.middle} H{box.x}"
                 drawing.arrows.append(arrow(found.apache, box, path, words))
     y += 14 if found.sites else 0
     for box in (found.kafka, found.zookeeper):
@@ -292,8 +293,8 @@ def narrow(found: Parts) -> Drawing:
 def narrow_ways(kafka: Box, site: Site) -> tuple[str, str]:
     """Return the ways from Django to Kafka and from Kafka to Daphne."""
     end = site.wsgi.x + site.wsgi.width
-    there = f"M{end} {site.wsgi.middle} H300 V{kafka.y}"
-    back = f"M316 {kafka.y} V{site.daphne.middle} H{end}" if site.daphne else ""
+    there = f"M{end} {site.wsgi.middle} H302 V{kafka.y}"
+    back = f"M318 {kafka.y} V{site.daphne.middle} H{end}" if site.daphne else ""
     return there, back
 
 

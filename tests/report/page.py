@@ -34,7 +34,15 @@ NAMES = {
     "daphne": "Daphne",
     "channels": "Channels",
     "confluent_kafka": "confluent-kafka",
+    "twisted": "Twisted",
+    "wagtail": "Wagtail",
 }
+
+
+def known(name: str) -> str:
+    """Return the name of a package as people write it."""
+    java = re.match(r"openjdk-(\d+)-", name)
+    return f"Java {java[1]} (OpenJDK)" if java else NAMES.get(name, name)
 
 
 def moment(text: str) -> str:
@@ -129,14 +137,13 @@ def html(record: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "duration": duration, "size": size, "marked": marked}
+    environment.filters |= {"moment": moment, "duration": duration, "size": size, "marked": marked, "known": known}
     return environment.get_template("page.html.j2").render(
         record=record,
         hosts=[(host, drawings(record["hosts"], host), listeners(host)) for host in record["hosts"]],
         subjects=subjects(record),
         short=short(record),
         words=WORDS,
-        names=NAMES,
         version=version,
     )
 
