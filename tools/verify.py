@@ -44,7 +44,9 @@ def found(inventory: str) -> Path:
     path = Path(os.path.abspath(ROOT / inventory))
     if not path.exists():
         there = sorted(inventory_name(folder) for folder in (ROOT / "inventory").glob("*/"))
-        raise ToolError(f"There is no inventory {inventory}. Of those here, name one: {', '.join(there)}")
+        raise ToolError(
+            f"There is no inventory {inventory}. Of those here, name one: {', '.join(there)}"
+        )
     return path
 
 
@@ -86,9 +88,15 @@ def verify(inventory: Path, folder: Path, *, quiet: bool, extra: list[str]) -> i
 def main() -> int:
     """Read the arguments and verify."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.verify", description=__doc__)
-    parser.add_argument("--inventory", default="inventory/demo", help="its folder (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the data, and nothing else, on standard output")
-    parser.add_argument("--keep", type=int, metavar="N", default=0, help="keep the last N reports beside this one")
+    parser.add_argument(
+        "--inventory", default="inventory/demo", help="its folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the data, and nothing else, on standard output"
+    )
+    parser.add_argument(
+        "--keep", type=int, metavar="N", default=0, help="keep the last N reports beside this one"
+    )
     arguments, extra = parser.parse_known_args()
     if arguments.keep < 0:
         parser.error(f"--keep is {arguments.keep}: it is a number from 0.")

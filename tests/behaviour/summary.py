@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -33,7 +34,8 @@ SUBJECTS = {
     ),
     "test_messaging": Subject(
         "Kafka and ZooKeeper",
-        "Read `journalctl -u kafka -u zookeeper`; pages go on meanwhile, notifications wait. " + ANEW,
+        "Read `journalctl -u kafka -u zookeeper`; pages go on meanwhile, notifications wait. "
+        + ANEW,
         "docs/notifications.md",
     ),
     "test_routing": Subject(
@@ -44,7 +46,8 @@ SUBJECTS = {
     ),
     "test_http2": Subject(
         "routing over HTTP/2",
-        "As for routing. Where HTTP/1.1 is right and only this is wrong, `https.http2: false` of the site leaves it out.",
+        "As for routing. Where HTTP/1.1 is right and only this is wrong, `https.http2: false` of the site leaves it "
+        "out.",
         "docs/routing.md",
     ),
     "test_tls": Subject(
@@ -55,7 +58,8 @@ SUBJECTS = {
     ),
     "test_strangers": Subject(
         "what nobody asked for",
-        "Somebody has put it there by hand. Take it away, or into the inventory; a run leaves alone what it does not know.",
+        "Somebody has put it there by hand. Take it away, or into the inventory; a run leaves alone what it does not "
+        "know.",
         "docs/operating.md",
     ),
     "test_files": Subject(
@@ -114,9 +118,31 @@ class Seen:
 
     @property
     def brief(self) -> str:
-        """The first line of what it said."""
-        first = next((line for line in self.said.splitlines() if line.strip()), "")
-        return first.strip().removeprefix("AssertionError: ").removeprefix("Failed: ")
+        """What it found, in one line."""
+        return brief(self.said)
+
+
+def brief(said: str) -> str:
+    """Return what a failing check said as one line for people, without what pytest and testinfra put around it."""
+    lines = [line.strip().rstrip("* ") for line in said.splitlines() if line.strip()]
+    first = re.sub(r"^(?:\w+\.)*\w*(?:Error|Failed|Exception): ", "", lines[0]) if lines else ""
+    ran = re.search(
+        r"exit_status=(\d+), command=b?(['\"])(.*?)\2, _stdout=.*?_stderr=b?(['\"])(.*)\4", first
+    )
+    if ran:
+        command = re.sub(r"^(?:sudo )?/bin/sh -c ", "", ran[3]).strip("'\"")
+        told = ran[5].replace("\\n", " ").strip()
+        return f"`{command}` ended with {ran[1]}" + (f": {told}" if told else "")
+    if first.endswith(":") and len(lines) > 1:
+        return f"{first} {lines[1]}"
+    compared = re.match(r"assert (.+) == (\S.*)$", first)
+    if compared:
+        empty = compared[2] in ("[]", "{}", "set()", "''", '""')
+        return compared[1] if empty else f"{compared[1]}, where {compared[2]} should be"
+    more = re.match(r"assert (.+) == (\S.*)$", lines[1]) if len(lines) > 1 else None
+    if more and len(first) < 60:
+        return f"{first}: {more[1]}, where {more[2]} should be"
+    return first
 
 
 def words(name: str) -> str:
@@ -164,9 +190,13 @@ def table(seen: list[Seen], inventory: str = "INVENTORY") -> list[str]:
         )
         line = f"{title(module):34} {host:{wide}} {good:5} {bad:5} {absent:9}"
         lines.append(line + (f" {blind:9}" if unseen else ""))
-    short = [f"  {one.host}: {one.says}: {one.brief}"[:WIDEST] for one in seen if one.result == "bad"]
+    short = [one for one in seen if one.result == "bad"]
     if short:
-        lines += ["", "What fell short:", *short, "", "What to do:"]
+        lines += ["", "What fell short:"]
+        for one in sorted(short, key=lambda one: (one.host, order(one.module))):
+            place = f"on {one.host}: " if one.host else ""
+            lines += [f"  {place}{one.says}"[:WIDEST], f"    found: {one.brief}"[:WIDEST]]
+        lines += ["", "What to do, the first first:"]
         for subject, number, text, page in remedies(seen, inventory):
             lines.append(f"  {subject} ({number}): {text} See {page}.")
     return lines

@@ -20,6 +20,7 @@ class Box:
     line: str = ""
     state: str = UNKNOWN
     frame: bool = False
+    fault: str = "down"  # what is said beside the title where the state is bad
     x: int = 0
     y: int = 0
     width: int = 0
@@ -117,22 +118,33 @@ class Site:
 def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
     """Return the boxes of one site, without a place."""
     wsgi = site["wsgi"]
-    state = UNKNOWN if not host["units"] else GOOD if wsgi["running"] >= max(1, wsgi["processes"]) else BAD
+    state = (
+        UNKNOWN
+        if not host["units"]
+        else GOOD
+        if wsgi["running"] >= max(1, wsgi["processes"])
+        else BAD
+    )
     line = f"{wsgi['running']} of {wsgi['processes']} processes, {wsgi['threads']} threads each"
     daphne = None
     if site["daphne"]:
         told = site["daphne"]
-        units = [f"daphne-{site['name']}@{number}.service" for number in range(1, told["instances"] + 1)]
+        units = [
+            f"daphne-{site['name']}@{number}.service" for number in range(1, told["instances"] + 1)
+        ]
         states = {unit["name"]: unit["active"] for unit in host["units"]}
         up = sum(states.get(unit) == "active" for unit in units)
         daphne = Box(
             f"Daphne :{told['port']}",
             f"{up} of {told['instances']} instances, {connected(host, told['port'])}",
             worst(running(host, *units), waits(host, told["port"])),
+            fault="partly down" if up else "down",
         )
     prefix = f"django-{site['name']}."
     ours = [unit for unit in host["units"] if unit["name"].startswith(prefix)]
-    timed = {unit["name"].removesuffix(".timer") for unit in ours if unit["name"].endswith(".timer")}
+    timed = {
+        unit["name"].removesuffix(".timer") for unit in ours if unit["name"].endswith(".timer")
+    }
     # what a timer starts rests between two times
     awake = [unit for unit in ours if unit["name"].removesuffix(".service") not in timed]
     commands = None
@@ -141,15 +153,23 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
         for unit in awake:
             name, _, kind = unit["name"].removeprefix(prefix).rpartition(".")
             names.append(f"{name} (timer)" if kind == "timer" else name)
-        commands = Box("Commands", ", ".join(sorted(names)), GOOD if all(unit["active"] == "active" for unit in awake) else BAD)
+        commands = Box(
+            "Commands",
+            ", ".join(sorted(names)),
+            GOOD if all(unit["active"] == "active" for unit in awake) else BAD,
+        )
     paths = ", ".join(site["websocket_paths"])
     frame = Box(f"site {site['name']}", frame=True)
-    return Site(frame, Box("Django in mod_wsgi", line, state), daphne, commands, paths, bool(site["topics"]))
+    return Site(
+        frame, Box("Django in mod_wsgi", line, state), daphne, commands, paths, bool(site["topics"])
+    )
 
 
 def elsewhere(hosts: list[dict[str, Any]], host: dict[str, Any], what: str) -> str:
     """Return the name of another host that has Kafka or ZooKeeper, empty without one."""
-    return next((other["name"] for other in hosts if other is not host and other["ports"][what]), "")
+    return next(
+        (other["name"] for other in hosts if other is not host and other["ports"][what]), ""
+    )
 
 
 @dataclass
@@ -180,15 +200,24 @@ def parts(hosts: list[dict[str, Any]], host: dict[str, Any]) -> Parts:
         if port:
             state = worst(running(host, f"{name}.service"), waits(host, port))
             found[name] = Box(f"{label} :{port}", connected(host, port), state)
-        elif other and (name == "kafka" and any(site.topics for site in sites) or name == "zookeeper" and ports["kafka"]):
+        elif other and (
+            (name == "kafka" and any(site.topics for site in sites))
+            or (name == "zookeeper" and ports["kafka"])
+        ):
             found[name] = Box(label, f"on {other}")
     visitors = Box("Visitors", "the network", GOOD) if apache else None
-    return Parts(Box(host["name"], frame=True), visitors, apache, sites, found["kafka"], found["zookeeper"])
+    return Parts(
+        Box(host["name"], frame=True), visitors, apache, sites, found["kafka"], found["zookeeper"]
+    )
 
 
 def arrow(start: Box, end: Box, path: str, words: str) -> Arrow:
-    """Return an arrow; it is broken where one of its ends is."""
-    return Arrow(path, BAD if BAD in (start.state, end.state) else GOOD, f"{start.title} → {end.title}: {words}")
+    """Return an arrow; it is disturbed where one of its ends is."""
+    return Arrow(
+        path,
+        BAD if BAD in (start.state, end.state) else GOOD,
+        f"{start.title} → {end.title}: {words}",
+    )
 
 
 def collect(drawing: Drawing, found: Parts) -> Drawing:
@@ -224,7 +253,10 @@ def wide(found: Parts) -> Drawing:
         line = f"M120 {found.apache.middle} H190"
         drawing.arrows.append(arrow(found.visitors, found.apache, line, "every connection"))
         for site in found.sites:
-            for box, lane, words in ((site.wsgi, 350, "pages"), (site.daphne, 362, f"WebSockets {site.path}")):
+            for box, lane, words in (
+                (site.wsgi, 350, "pages"),
+                (site.daphne, 362, f"WebSockets {site.path}"),
+            ):
                 if box:
                     path = f"M320 {found.apache.middle} H{lane} V{box.middle} H{box.x}"
                     drawing.arrows.append(arrow(found.apache, box, path, words))
@@ -239,11 +271,15 @@ def wide_ways(kafka: Box, site: Site) -> tuple[str, str]:
     """Return the ways from Django to Kafka and from Kafka to Daphne."""
     end = site.wsgi.x + site.wsgi.width
     there = f"M{end} {site.wsgi.middle} H745 V{kafka.middle - 10} H{kafka.x}"
-    back = f"M{kafka.x} {kafka.middle + 10} H760 V{site.daphne.middle} H{end}" if site.daphne else ""
+    back = (
+        f"M{kafka.x} {kafka.middle + 10} H760 V{site.daphne.middle} H{end}" if site.daphne else ""
+    )
     return there, back
 
 
-def arrows_of_kafka(drawing: Drawing, found: Parts, ways: Callable[[Box, Site], tuple[str, str]]) -> None:
+def arrows_of_kafka(
+    drawing: Drawing, found: Parts, ways: Callable[[Box, Site], tuple[str, str]]
+) -> None:
     """Draw what goes to and comes from Kafka."""
     if not found.kafka:
         return
@@ -256,7 +292,9 @@ def arrows_of_kafka(drawing: Drawing, found: Parts, ways: Callable[[Box, Site], 
     if found.zookeeper:
         x = found.kafka.x + found.kafka.width // 2
         path = f"M{x} {found.zookeeper.y} V{found.kafka.y + NODE}"
-        drawing.arrows.append(arrow(found.zookeeper, found.kafka, path, "who leads, which topics there are"))
+        drawing.arrows.append(
+            arrow(found.zookeeper, found.kafka, path, "who leads, which topics there are")
+        )
 
 
 def narrow(found: Parts) -> Drawing:

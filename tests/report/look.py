@@ -18,15 +18,25 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 PACKAGES = (
     *("apache2", "libapache2-mod-wsgi-py3", "libapache2-mod-qos", "libapache2-mod-security2"),
-    *("python3", "openssl", "systemd", "zookeeper", "certbot", "nftables", "postgresql", "valkey-server"),
+    *(
+        "python3",
+        "openssl",
+        "systemd",
+        "zookeeper",
+        "certbot",
+        "nftables",
+        "postgresql",
+        "valkey-server",
+    ),
     *("redis-server", "openssh-server"),
 )
 UNITS = re.compile(
-    r"(apache2|kafka|zookeeper|ssh|nftables|certbot|postgresql|valkey|redis|daphne-|django-|switchboard)"
+    r"(apache2|kafka|zookeeper|ssh|nftables|certbot)\.|postgresql|valkey|redis|daphne-|django-|switchboard"
 )
 SECRET = re.compile(r"SECRET|PASS|TOKEN|KEY|CREDENTIAL|DSN|DATABASE_URL", re.I)
 LIBRARIES = ("django", "daphne", "channels", "confluent_kafka", "wagtail", "psycopg", "twisted")
@@ -35,7 +45,9 @@ LIBRARIES = ("django", "daphne", "channels", "confluent_kafka", "wagtail", "psyc
 def told(*command: str) -> str:
     """Return what a command prints."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=30, check=False
+    )
     return done.stdout
 
 
@@ -98,7 +110,9 @@ def packages() -> dict[str, str]:
     """Map each installed package that matters to its version; Kafka is none, and has a link for its version."""
     found = {}
     form = "${Package}\t${Version}\t${db:Status-Status}\n"
-    for line in told("dpkg-query", "--show", "--showformat", form, *PACKAGES, "openjdk-*-jre-headless").splitlines():
+    for line in told(
+        "dpkg-query", "--show", "--showformat", form, *PACKAGES, "openjdk-*-jre-headless"
+    ).splitlines():
         name, version, status = line.split("\t")
         if status == "installed":
             found[name] = version
@@ -149,7 +163,9 @@ def units() -> list[dict[str, str]]:
     """Return the bundle's units with the state of each."""
     rows = []
     kinds = "--type=service,socket,timer"
-    for line in told("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", kinds).splitlines():
+    for line in told(
+        "systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", kinds
+    ).splitlines():
         name, loaded, active, sub = line.split()[:4]
         if UNITS.match(name) and loaded != "not-found" and "@." not in name:
             rows.append({"name": name, "active": active, "state": sub})
@@ -174,7 +190,9 @@ def site(name: str) -> dict[str, Any]:
         return found
     found["release"] = os.path.basename(os.readlink(link).rstrip("/"))
     found["since"] = int(os.lstat(link).st_mtime)
-    found["kept"] = len([path for path in glob.glob(f"/srv/{name}/releases/*") if os.path.isdir(path)])
+    found["kept"] = len(
+        [path for path in glob.glob(f"/srv/{name}/releases/*") if os.path.isdir(path)]
+    )
     with contextlib.suppress(OSError):
         for line in read(f"{link}/venv/pyvenv.cfg").splitlines():
             key, _, value = line.partition("=")
@@ -232,7 +250,7 @@ def look(asked: list[dict[str, Any]]) -> dict[str, Any]:
     }
     for one in asked:
         if one.get("https_port"):
-            questions[f"certificate {one['name']}"] = lambda one=one: certificate(one)
+            questions[f"certificate {one['name']}"] = partial(certificate, one)
     answers: dict[str, Any] = {}
     unanswered = []
     for name, ask in questions.items():

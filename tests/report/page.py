@@ -83,7 +83,7 @@ def version(name: str, text: str) -> str:
 
 def reach(row: dict[str, Any]) -> str:
     """Return who can reach a listener."""
-    if row["address"] in ("*", "0.0.0.0", "::"):  # noqa: S104 - what it says, not where we listen
+    if row["address"] in ("*", "0.0.0.0", "::"):
         return "the network"
     try:
         inside = ipaddress.ip_address(row["address"]).is_loopback
@@ -100,14 +100,20 @@ def listeners(host: dict[str, Any]) -> list[dict[str, Any]]:
         key = (row["port"], row["protocol"], units, reach(row))
         found = rows.setdefault(key, {**row, "who": units, "reach": reach(row), "addresses": []})
         found["addresses"].append(row["address"])
-    return [rows[key] for key in sorted(rows, key=lambda key: (key[3] != "the network", key[0], str(key)))]
+    return [
+        rows[key]
+        for key in sorted(rows, key=lambda key: (key[3] != "the network", key[0], str(key)))
+    ]
 
 
 def subjects(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the checks by subject, those that fell short first."""
     groups: dict[str, dict[str, Any]] = {}
     for check in record["checks"]:
-        group = groups.setdefault(check["module"], {"title": check["subject"], "checks": [], "counts": dict.fromkeys(WORDS, 0)})
+        group = groups.setdefault(
+            check["module"],
+            {"title": check["subject"], "checks": [], "counts": dict.fromkeys(WORDS, 0)},
+        )
         group["checks"].append(check)
         group["counts"][check["result"]] += 1
     ranks = ["bad", "unseen", "good", "absent"]
@@ -115,7 +121,9 @@ def subjects(record: dict[str, Any]) -> list[dict[str, Any]]:
         group["checks"].sort(key=lambda check: ranks.index(check["result"]))
     return [
         groups[module]
-        for module in sorted(groups, key=lambda module: (not groups[module]["counts"].get("bad"), order(module)))
+        for module in sorted(
+            groups, key=lambda module: (not groups[module]["counts"].get("bad"), order(module))
+        )
     ]
 
 
@@ -123,7 +131,12 @@ def short(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the checks that fell short, in the order in which to look at them, each with its first line."""
     bad = [check for check in record["checks"] if check["result"] == "bad"]
     return [
-        {**check, "brief": Seen(check["module"], check["says"], check["host"], "bad", check["said"]).brief}
+        {
+            **check,
+            "brief": Seen(
+                check["module"], check["says"], check["host"], "bad", check["said"]
+            ).brief,
+        }
         for check in sorted(bad, key=lambda check: order(check["module"]))
     ]
 
@@ -137,10 +150,18 @@ def html(record: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "duration": duration, "size": size, "marked": marked, "known": known}
+    environment.filters |= {
+        "moment": moment,
+        "duration": duration,
+        "size": size,
+        "marked": marked,
+        "known": known,
+    }
     return environment.get_template("page.html.j2").render(
         record=record,
-        hosts=[(host, drawings(record["hosts"], host), listeners(host)) for host in record["hosts"]],
+        hosts=[
+            (host, drawings(record["hosts"], host), listeners(host)) for host in record["hosts"]
+        ],
         subjects=subjects(record),
         short=short(record),
         words=WORDS,
@@ -151,7 +172,10 @@ def html(record: dict[str, Any]) -> str:
 def write(record: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """Write report.json and report.html into a folder, for their owner alone; return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"report.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n", "report.html": html(record)}
+    texts = {
+        "report.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+        "report.html": html(record),
+    }
     for name, text in texts.items():
         path = folder / name
         new = folder / f".{name}.new"

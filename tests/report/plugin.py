@@ -18,6 +18,18 @@ from tests.report import page, record
 Descriptions = dict[str, dict[str, Any]]
 
 
+def variant(item: pytest.Item) -> str:
+    """Return what sets one run of a test apart from its others, in words; empty where it runs once a host."""
+    values = {**getattr(getattr(item, "callspec", None), "params", {})}
+    values.pop("_testinfra_host", None)
+    pieces = [
+        piece
+        for value in values.values()
+        for piece in (value[:1] if isinstance(value, tuple) else [value])
+    ]
+    return ", ".join(str(piece) for piece in pieces if isinstance(piece, (str, int)))[:60]
+
+
 def sentences(item: pytest.Item) -> tuple[str, str]:
     """Return what a test says in words, and why it is so: a row of a contract, or its docstring, or its name."""
     row = getattr(getattr(item, "callspec", None), "params", {}).get("row")
@@ -25,10 +37,10 @@ def sentences(item: pytest.Item) -> tuple[str, str]:
         return f"{row['id']}: {row['event']}", str(row.get("reason", ""))
     text = " ".join((inspect.getdoc(getattr(item, "function", None)) or "").split())
     first = re.match(r"(.+?)[.](?:\s+(.*))?$", text)
-    if first:
-        return first[1], first[2] or ""
     name = words(item.name)
-    return name[:1].upper() + name[1:], ""
+    says, why = (first[1], first[2] or "") if first else (name[:1].upper() + name[1:], "")
+    which = variant(item)
+    return f"{says} ({which})" if which else says, why
 
 
 def host_of(item: pytest.Item) -> Any:
@@ -84,7 +96,7 @@ class Recorder:
         try:
             done = host.run(record.command(asked))
             told = record.answers(done.rc, done.stdout, done.stderr)
-        except Exception as error:  # noqa: BLE001 - whatever stands between here and there is told, not raised
+        except Exception as error:  # whatever stands between here and there is told, not raised
             self.heard[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1][:500]
             return
         self.hidden_known &= "secrets" in told
@@ -104,10 +116,14 @@ class Recorder:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             said = str(crash.message if crash else report.longrepr)
-            check["said"] = "\n".join(filter(None, [check["said"] if check["result"] == "bad" else "", said]))
+            check["said"] = "\n".join(
+                filter(None, [check["said"] if check["result"] == "bad" else "", said])
+            )
             check["result"] = "bad"
         elif report.skipped and check["result"] != "bad":
-            said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            said = (
+                report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            )
             check["said"] = said.removeprefix("Skipped: ")
             check["result"] = "unseen" if check["host"] in self.heard else "absent"
         elif report.when == "call" and report.passed:
@@ -149,7 +165,10 @@ class Recorder:
         if not self.hidden_known:
             for one in [*checks, *(entry for host in hosts for entry in host["drift"] or [])]:
                 key = "difference" if "difference" in one else "said"
-                one[key] = one[key] and "Not shown: the host's secrets could not be read, so none can be taken out."
+                one[key] = (
+                    one[key]
+                    and "Not shown: the host's secrets could not be read, so none can be taken out."
+                )
         whole = record.whole(self.inventory, self.started, now, hosts, checks, self.trouble)
         for one in whole["checks"]:
             one["said"] = self.hider.hide(one["said"])[: record.LONGEST]

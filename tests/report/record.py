@@ -84,7 +84,10 @@ class Hider:
             if len(value) >= SHORTEST:
                 quoted = json.dumps(value)[1:-1]
                 forms = {value, quoted, repr(value)[1:-1], urllib.parse.quote(value, safe="")}
-                self.forms |= forms | {json.dumps(value, ensure_ascii=False)[1:-1], shlex.quote(value)}
+                self.forms |= forms | {
+                    json.dumps(value, ensure_ascii=False)[1:-1],
+                    shlex.quote(value),
+                }
 
     def hide(self, value: Any) -> Any:
         """Return a copy of texts, lists and mappings without them."""
@@ -114,12 +117,12 @@ def drift(output: str, host: str) -> list[dict[str, Any]]:
     """Return what a run with --check --diff (Ansible's default output) would change on a host.
 
     Returns:
-        For each task its name, the files that it names, and its difference.
+        For each task and handler its name, the files that it names, and its difference.
     """
     found = []
     for text in re.split(r"^(?=(?:TASK|RUNNING HANDLER) \[)", output, flags=re.M):
         head, _, rest = text.partition("\n")
-        name = re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\]", head)
+        name = re.match(r"(TASK|RUNNING HANDLER) \[(.*)\]", head)
         if not name:
             continue
         waiting: list[str] = []
@@ -129,7 +132,14 @@ def drift(output: str, host: str) -> list[dict[str, Any]]:
                 difference = "\n".join(waiting).strip()
                 headers = re.findall(r"^(?:--- before|\+\+\+ after)(?:: (.+))?$", difference, re.M)
                 files = list(dict.fromkeys(path.strip() for path in headers if path))
-                found.append({"task": name[1], "files": files, "difference": difference[:LONGEST]})
+                found.append(
+                    {
+                        "task": name[2],
+                        "handler": name[1] != "TASK",
+                        "files": files,
+                        "difference": difference[:LONGEST],
+                    }
+                )
             waiting = [] if result else [*waiting, line]
     return found
 
@@ -144,19 +154,31 @@ def site_record(
         return next((site for site in sites if site["name"] == name), {})
 
     apache, daphne, django = part("apache"), part("daphne"), part("django")
-    deployed = next((site for site in looked.get("sites", []) if site["name"] == name), {})
+    deployed: Mapping[str, Any] = next(
+        (site for site in looked.get("sites", []) if site["name"] == name), {}
+    )
     ports = description.get("apache") or {}
     urls = []
     for name_ in [apache["server_name"], *apache.get("server_aliases", [])] if apache else []:
-        scheme, port = ("https", ports["https_port"]) if apache["tls"] else ("http", ports["http_port"])
+        scheme, port = (
+            ("https", ports["https_port"]) if apache["tls"] else ("http", ports["http_port"])
+        )
         usual = port == {"http": 80, "https": 443}[scheme]
         urls.append(f"{scheme}://{name_}" + ("" if usual else f":{port}") + "/")
     shown = looked.get(f"certificate {name}")
     since = deployed.get("since")
-    local = datetime.datetime.fromtimestamp(since, now.tzinfo).isoformat(timespec="seconds") if since else ""
+    local = (
+        datetime.datetime.fromtimestamp(since, now.tzinfo).isoformat(timespec="seconds")
+        if since
+        else ""
+    )
     live = bool(daphne.get("asgi_module"))
     source = next(
-        (one["source"] for one in (description.get("certificates") or {}).get("sites", []) if one["name"] == name),
+        (
+            one["source"]
+            for one in (description.get("certificates") or {}).get("sites", [])
+            if one["name"] == name
+        ),
         "none",
     )
     return {
@@ -168,7 +190,11 @@ def site_record(
             "threads": apache.get("wsgi_threads", 0),
             "running": looked.get("workers", {}).get(apache.get("wsgi_group", name), 0),
         },
-        "daphne": {"instances": daphne["instances"], "address": daphne["address"], "port": daphne["port"]}
+        "daphne": {
+            "instances": daphne["instances"],
+            "address": daphne["address"],
+            "port": daphne["port"],
+        }
         if live
         else None,
         "websocket_paths": list(apache.get("websocket_paths", [])),
@@ -210,7 +236,9 @@ def host_record(
         "heard": heard,
         "ports": {
             "http": apache.get("http_port"),
-            "https": apache.get("https_port") if any(site["tls"] for site in apache.get("sites", [])) else None,
+            "https": apache.get("https_port")
+            if any(site["tls"] for site in apache.get("sites", []))
+            else None,
             "kafka": (description.get("kafka") or {}).get("port"),
             "zookeeper": (description.get("zookeeper") or {}).get("client_port"),
         },
@@ -223,9 +251,15 @@ def host_record(
 
 def bundle() -> dict[str, Any]:
     """Return which bundle looked: its version, and its commit where it is a git repository."""
-    version = re.search(r"^version: *(\S+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.M)
+    version = re.search(
+        r"^version: *(\S+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.M
+    )
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--tags"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty", "--tags"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {"version": version[1] if version else "", "commit": done.stdout.strip()}
 
@@ -242,8 +276,15 @@ def whole(
     seen = [
         Seen(one["module"], one["says"], one["host"], one["result"], one["said"]) for one in checks
     ]
-    counts = {result: sum(one.result == result for one in seen) for result in ("good", "bad", "absent", "unseen")}
-    blind = trouble or any(not host["reached"] for host in hosts) or not (counts["good"] + counts["bad"])
+    counts = {
+        result: sum(one.result == result for one in seen)
+        for result in ("good", "bad", "absent", "unseen")
+    }
+    blind = (
+        trouble
+        or any(not host["reached"] for host in hosts)
+        or not (counts["good"] + counts["bad"])
+    )
     code = UNSEEN if blind else SHORT if counts["bad"] else GOOD
     todo = [
         {"subject": subject, "checks": number, "text": text, "page": page}
