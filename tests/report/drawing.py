@@ -25,12 +25,13 @@ class Box:
     y: int = 0
     width: int = 0
     height: int = NODE
-    shown: int = 80  # characters of a line that fit
+    shown: int = 80  # characters of a line that fit, and of a title
+    titled: int = 60
 
     def at(self, x: int, y: int, width: int, height: int = NODE) -> Box:
         """Put it somewhere; return it."""
         self.x, self.y, self.width, self.height = x, y, width, height
-        self.shown = int((width - 22) / 6.2)
+        self.shown, self.titled = int((width - 22) / 6.4), int((width - 22) / 8)
         return self
 
     @property
@@ -38,9 +39,9 @@ class Box:
         """The height of its middle."""
         return self.y + self.height // 2
 
-    def cut(self, text: str) -> str:
+    def cut(self, text: str, room: int) -> str:
         """Return a text as it fits."""
-        return text if len(text) <= self.shown else text[: self.shown - 1] + "…"
+        return text if len(text) <= room else text[: room - 1] + "…"
 
 
 @dataclass
@@ -138,7 +139,7 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
             f"Daphne :{told['port']}",
             f"{up} of {told['instances']} instances, {connected(host, told['port'])}",
             worst(running(host, *units), waits(host, told["port"])),
-            fault="partly down" if up else "down",
+            fault="degraded" if up else "down",
         )
     prefix = f"django-{site['name']}."
     ours = [unit for unit in host["units"] if unit["name"].startswith(prefix)]

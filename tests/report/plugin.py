@@ -35,7 +35,8 @@ def sentences(item: pytest.Item) -> tuple[str, str]:
     row = getattr(getattr(item, "callspec", None), "params", {}).get("row")
     if isinstance(row, dict) and "event" in row:
         return f"{row['id']}: {row['event']}", str(row.get("reason", ""))
-    text = " ".join((inspect.getdoc(getattr(item, "function", None)) or "").split())
+    function = getattr(item, "function", None)
+    text = " ".join(((inspect.getdoc(function) if function else "") or "").split())
     first = re.match(r"(.+?)[.](?:\s+(.*))?$", text)
     name = words(item.name)
     says, why = (first[1], first[2] or "") if first else (name[:1].upper() + name[1:], "")

@@ -98,9 +98,10 @@ def harmless() -> list[tuple[str, ast.FunctionDef]]:
         if any(text.startswith("pytestmark") and "disruptive" in text for text in marks):
             continue
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                if not any("disruptive" in ast.unparse(one) for one in node.decorator_list):
-                    found.append((path.stem, node))
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+                continue
+            if not any("disruptive" in ast.unparse(one) for one in node.decorator_list):
+                found.append((path.stem, node))
     return found
 
 
