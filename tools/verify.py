@@ -75,6 +75,7 @@ def verify(inventory: Path, folder: Path, *, quiet: bool, extra: list[str]) -> i
     for name in ("report.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     command = ["pytest", "tests/behaviour", "-m", "not disruptive", "-rN", "--connection=ansible"]
+    command += ["-o", "verbosity_assertions=2"]  # what was found is shown whole
     command += ["--hosts=ansible://switchboard", f"--ansible-inventory={inventory}"]
     command += [f"--verify-report={folder}", f"--verify-name={inventory_name(inventory)}", *extra]
     done = subprocess.run(
@@ -102,6 +103,8 @@ def main() -> int:
         parser.error(f"--keep is {arguments.keep}: it is a number from 0.")
     try:
         inventory = found(arguments.inventory)
+        if not (ROOT / ".venv" / "bin" / "pytest").exists():
+            raise ToolError("There is no pytest in .venv: `make setup` prepares this machine.")
     except ToolError as error:
         print(f"\n{error}", file=sys.stderr)
         return UNSEEN

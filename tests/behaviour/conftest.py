@@ -126,7 +126,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         recorder.begin(session.items, lambda: describe(config))
     except UndescribedError as error:
         recorder.trouble = str(error)
-        pytest.exit(f"the inventory can not be read:\n{error}", returncode=UNSEEN)
+    if recorder.trouble:
+        pytest.exit("there is nothing to look at", returncode=UNSEEN)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -122,9 +122,18 @@ class Seen:
         return brief(self.said)
 
 
+def owned(text: str) -> str:
+    """Return a text in which (user, group, mode) is written as `ls` and `chmod` do."""
+    return re.sub(
+        r"\('([\w-]+)', '([\w-]+)', (\d+)\)",
+        lambda found: f"{found[1]}:{found[2]} {int(found[3]):04o}",
+        text,
+    )
+
+
 def brief(said: str) -> str:
     """Return what a failing check said as one line for people, without what pytest and testinfra put around it."""
-    lines = [line.strip().rstrip("* ") for line in said.splitlines() if line.strip()]
+    lines = [line.strip().rstrip("* ") for line in owned(said).splitlines() if line.strip()]
     first = re.sub(r"^(?:\w+\.)*\w*(?:Error|Failed|Exception): ", "", lines[0]) if lines else ""
     ran = re.search(
         r"exit_status=(\d+), command=b?(['\"])(.*?)\2, _stdout=.*?_stderr=b?(['\"])(.*)\4", first

@@ -16,6 +16,7 @@ from tests.behaviour.summary import Seen, module_of, table, words
 from tests.report import page, record
 
 Descriptions = dict[str, dict[str, Any]]
+NO_HOST = "The inventory has no host in the group switchboard, or none that these checks are for."
 
 
 def variant(item: pytest.Item) -> str:
@@ -45,8 +46,17 @@ def sentences(item: pytest.Item) -> tuple[str, str]:
 
 
 def host_of(item: pytest.Item) -> Any:
-    """Return testinfra's host of a test, None where it has none."""
-    return getattr(getattr(item, "callspec", None), "params", {}).get("_testinfra_host")
+    """Return testinfra's host of a test, None where it has none: it needs none, or the inventory gives none."""
+    host = getattr(getattr(item, "callspec", None), "params", {}).get("_testinfra_host")
+    return host if hasattr(host, "backend") else None
+
+
+def heard(error: Exception) -> str:
+    """Return what was heard of a host that did not answer, without what testinfra puts around it."""
+    text = str(error).strip() or type(error).__name__
+    inner = re.search(r"_stderr=b?(['\"])(.*)\1\)", text, re.S)
+    told = inner[2].replace("\\r", "").replace("\\n", "\n").strip() if inner else text
+    return (told or text).splitlines()[-1][:300]
 
 
 class Recorder:
@@ -85,7 +95,10 @@ class Recorder:
                 "said": "",
             }
         hosts.pop("", None)
-        if self.folder is None or not hosts:
+        if self.folder is None:
+            return
+        if not hosts:
+            self.trouble = NO_HOST
             return
         self.descriptions = describe()
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -98,7 +111,7 @@ class Recorder:
             done = host.run(record.command(asked))
             told = record.answers(done.rc, done.stdout, done.stderr)
         except Exception as error:  # whatever stands between here and there is told, not raised
-            self.heard[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1][:500]
+            self.heard[name] = heard(error)
             return
         self.hidden_known &= "secrets" in told
         self.hider.learn(told.pop("secrets", []))
@@ -139,6 +152,8 @@ class Recorder:
         lines = table(seen, self.inventory) if seen else []
         for name, heard in sorted(self.heard.items()):
             lines += ["", f"{name} could not be reached: {heard}"]
+        if self.trouble:
+            lines = ["The inventory could not be read:", "", *self.trouble.splitlines()]
         return lines + self.written
 
     def finish(self, predicted: str | None) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.report import page, record
 from tests.report.drawing import Box, Drawing, drawings
-from tests.report.plugin import Recorder, sentences
+from tests.report.plugin import Recorder, heard, sentences
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -205,6 +205,23 @@ def test_what_a_host_could_not_be_asked_is_not_seen() -> None:
     assert "one could not be reached: No route to host" in made.lines()
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError(
+                "CommandResult(command=b'x', _stdout=b'', _stderr=b'a\\r\\nssh: No route to host\\r\\n')"
+            ),
+            "ssh: No route to host",
+        ),
+        (record.UnreachedError("no answer (1)"), "no answer (1)"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_what_was_heard_of_a_host_is_one_line(error: Exception, told: str) -> None:
+    assert heard(error) == told
+
+
 def example() -> None:
     """A sentence. And why
     it is so.
@@ -341,7 +358,7 @@ def test_every_check_and_host_is_on_the_page(recorded: dict[str, Any]) -> None:
         "server1",
         "5ab5efe9dd2e",
         "89 days left",
-        "Kafka 3.9.2",
+        "Kafka3.9.2",
     ):
         assert thing in text, thing
     assert "/etc/apache2/sites-available/graphspace.conf" in text

@@ -67,6 +67,10 @@ def test_a_host_that_was_not_seen_has_a_column() -> None:
             "/bin/sh -c 'apache2ctl -M'\", _stdout=b'a', _stderr=b'No such\\n')\nassert 1 == 0",
             "`apache2ctl -M` ended with 1: No such",
         ),
+        (
+            "AssertionError: a.env\nassert ('root', 'www-data', 420) == ('root', 'www-data', 416)",
+            "a.env: root:www-data 0644, where root:www-data 0640 should be",
+        ),
         ("tests.x.TimedOutError: no answer", "no answer"),
         ("", ""),
     ],
