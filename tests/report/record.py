@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tests.behaviour.summary import Seen, remedies, title
+from tests.behaviour.summary import Seen, order, remedies, title
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = 1
@@ -273,6 +273,7 @@ def whole(
     trouble: str,
 ) -> dict[str, Any]:
     """Return the record, with how it ended and what to do."""
+    checks = sorted(checks, key=lambda one: order(one["module"]))
     seen = [
         Seen(one["module"], one["says"], one["host"], one["result"], one["said"]) for one in checks
     ]

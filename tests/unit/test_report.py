@@ -171,7 +171,7 @@ def crash(said: str) -> Any:
 
 
 def test_the_worst_phase_of_a_test_is_its_result() -> None:
-    made = recorder(None, "a", "b", "c", "d")
+    made = recorder(None, "a", "b", "c", "d", "e")
     for node, phases in {
         "a": [
             ("setup", "passed", None),
@@ -185,6 +185,7 @@ def test_the_worst_phase_of_a_test_is_its_result() -> None:
             ("teardown", "passed", None),
         ],
         "d": [("setup", "passed", None), ("call", "passed", None), ("teardown", "passed", None)],
+        "e": [("call", "failed", crash("0777")), ("teardown", "skipped", ("x", 1, "Skipped: x"))],
     }.items():
         for when, outcome, said in phases:
             made.pytest_runtest_logreport(report(node, when, outcome, said))  # type: ignore[arg-type]
@@ -194,6 +195,7 @@ def test_the_worst_phase_of_a_test_is_its_result() -> None:
         "b": ("absent", "no TLS", 0.25),
         "c": ("bad", "0777", 0.75),
         "d": ("good", "", 0.75),
+        "e": ("bad", "0777", 0.5),
     }
 
 
