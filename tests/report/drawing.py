@@ -85,7 +85,9 @@ def worst(*states: str) -> str:
 
 
 def connected(host: dict[str, Any], port: int) -> str:
-    """Return how many connections to a port are open."""
+    """Return how many connections to a port are open; that nobody looked, where nobody did."""
+    if not host["listeners"]:
+        return "not looked at"
     count = int(host["connections"].get(str(port), 0))
     return f"{count} connection{'' if count == 1 else 's'}"
 
@@ -118,15 +120,11 @@ class Site:
 
 def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
     """Return the boxes of one site, without a place."""
-    wsgi = site["wsgi"]
-    state = (
-        UNKNOWN
-        if not host["units"]
-        else GOOD
-        if wsgi["running"] >= max(1, wsgi["processes"])
-        else BAD
-    )
-    line = f"{wsgi['running']} of {wsgi['processes']} processes, {wsgi['threads']} threads each"
+    wsgi, looked = site["wsgi"], bool(host["units"])
+    enough = wsgi["running"] >= max(1, wsgi["processes"])
+    state = (GOOD if enough else BAD) if looked else UNKNOWN
+    running_of = f"{wsgi['running']} of " if looked else ""
+    line = f"{running_of}{wsgi['processes']} processes, {wsgi['threads']} threads each"
     daphne = None
     if site["daphne"]:
         told = site["daphne"]
@@ -137,7 +135,8 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
         up = sum(states.get(unit) == "active" for unit in units)
         daphne = Box(
             f"Daphne :{told['port']}",
-            f"{up} of {told['instances']} instances, {connected(host, told['port'])}",
+            (f"{up} of " if looked else "")
+            + f"{told['instances']} instances, {connected(host, told['port'])}",
             worst(running(host, *units), waits(host, told["port"])),
             fault="degraded" if up else "down",
         )

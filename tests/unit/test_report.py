@@ -513,6 +513,14 @@ def test_what_does_not_run_is_drawn_so(recorded: dict[str, Any]) -> None:
     assert bad == ["Kafka :9092", "Django in mod_wsgi"]
 
 
+def test_nothing_is_said_of_what_nobody_looked_at(recorded: dict[str, Any]) -> None:
+    (host,) = dict(hosts_of_all_kinds(recorded))["not reached"]
+    told = {box.title: (box.line, box.state) for box in drawings([host], host)["wide"].boxes}
+    assert told["Daphne :9099"] == ("2 instances, not looked at", "unknown")
+    assert told["Django in mod_wsgi"] == ("2 processes, 15 threads each", "unknown")
+    assert told["Kafka :9092"] == ("not looked at", "unknown")
+
+
 # -- the documentation ---------------------------------------------------------------------------------
 
 
