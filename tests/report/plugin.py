@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,18 @@ class Recorder:
         """Return why a test's host could not be reached, empty where it was."""
         return self.heard.get(self.checks.get(item.nodeid, {}).get("host", ""), "")
 
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Take secrets out of what a failing test says, before anybody prints it."""
+        report = yield
+        text = str(report.longrepr) if report.failed else ""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if (hidden := self.hider.hide(text)) != text:
+            report.said = self.hider.hide(str(crash.message)) if crash else hidden  # type: ignore[attr-defined]
+            report.longrepr = hidden
+        report.sections = [(name, self.hider.hide(told)) for name, told in report.sections]
+        return report
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep one phase of a test: the worst of them is what it came to."""
         check = self.checks.get(report.nodeid)
@@ -129,7 +141,7 @@ class Recorder:
         check["seconds"] = round(check["seconds"] + report.duration, 2)
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            said = str(crash.message if crash else report.longrepr)
+            said = getattr(report, "said", str(crash.message if crash else report.longrepr))
             check["said"] = "\n".join(
                 filter(None, [check["said"] if check["result"] == "bad" else "", said])
             )

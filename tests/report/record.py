@@ -25,6 +25,11 @@ STATUS = {GOOD: "good", SHORT: "short", UNSEEN: "unseen"}
 LONGEST = 8000  # characters of what a failing check said
 SHORTEST = 6  # characters of a secret: what is shorter stands in too many words to be taken out
 HIDDEN = "[secret]"
+# Keys whose texts are of this program or of systemd; a password may be one of these words.
+OWN = {
+    *("result", "status", "module", "subject", "id", "page", "tls", "active", "state", "protocol"),
+    *("address", "started", "since", "until"),
+}
 LEAST_DAYS = 10  # that a certificate must have left, as in test_tls.py
 RESULT_LINE = re.compile(r"^(ok|changed|skipping|failed|fatal|included|rescued): \[([^\]\s]+)")
 
@@ -89,15 +94,17 @@ class Hider:
                     shlex.quote(value),
                 }
 
-    def hide(self, value: Any) -> Any:
-        """Return a copy of texts, lists and mappings without them."""
+    def hide(self, value: Any, key: str = "") -> Any:
+        """Return a copy of texts, lists and mappings without them; the record's own words stay."""
         if isinstance(value, str):
-            for form in sorted(self.forms, key=len, reverse=True):
+            for form in sorted(self.forms, key=len, reverse=True) if key not in OWN else ():
                 value = value.replace(form, HIDDEN)
             return value
         if isinstance(value, Mapping):
-            return {self.hide(key): self.hide(item) for key, item in value.items()}
-        return [self.hide(item) for item in value] if isinstance(value, (list, tuple)) else value
+            return {name: self.hide(item, name) for name, item in value.items()}
+        return (
+            [self.hide(item, key) for item in value] if isinstance(value, (list, tuple)) else value
+        )
 
 
 def certificate(shown: str, now: datetime.datetime) -> dict[str, Any]:

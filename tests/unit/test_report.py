@@ -6,8 +6,10 @@ import copy
 import datetime
 import html.parser
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -268,9 +270,7 @@ def test_a_secret_is_neither_in_the_page_nor_in_the_data(tmp_path: Path) -> None
     made.hider.learn([SECRET, "plain-secret-1"])
     said = "found: " + " ".join((*forms, "xplain-secret-1y"))
     made.pytest_runtest_logreport(report("a", "call", "failed", crash(said)))
-    made.looked["one"]["units"] = [
-        {"name": "plain-secret-1", "active": "plain-secret-1", "state": "x"}
-    ]
+    made.looked["one"]["units"] = [{"name": "plain-secret-1", "active": "active", "state": "x"}]
     text = written(made, tmp_path)
     assert "found: " in text
     assert record.HIDDEN in text
@@ -287,10 +287,49 @@ def test_what_could_hold_a_secret_is_not_shown_where_none_is_known(tmp_path: Pat
     assert "could not be read" in text
 
 
+def test_a_secret_is_not_printed_either(tmp_path: Path) -> None:
+    """A run of pytest beside this one, with the recorder and a test that says a secret."""
+    (tmp_path / "conftest.py").write_text(
+        "from tests.report.plugin import Recorder\n"
+        "def pytest_configure(config):\n"
+        "    recorder = Recorder('lab', None)\n"
+        "    recorder.hider.learn(['plain-' + 'secret-1'])\n"
+        "    config.pluginmanager.register(recorder)\n"
+    )
+    (tmp_path / "test_x.py").write_text(
+        "def test_x():\n    x = 'plain-' + 'secret-1'\n    print(x)\n    assert not x, 'found ' + x\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--junitxml=x.xml",
+        "test_x.py",
+    ]
+    path = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    text = done.stdout + done.stderr + (tmp_path / "x.xml").read_text(encoding="utf-8")
+    assert "found [secret]" in text
+    assert "plain-secret-1" not in text
+
+
+def test_a_secret_that_is_a_word_of_the_record_does_not_break_it(tmp_path: Path) -> None:
+    made = recorder(tmp_path, "a")
+    made.hider.learn(["unseen", "result", "checks", "inventory", "packages"])
+    assert "Not everything could be looked at" in written(made, tmp_path)
+    told = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (told["status"], told["checks"][0]["result"]) == ("unseen", "unseen")
+
+
 def test_short_values_are_no_secrets() -> None:
     hider = record.Hider()
     hider.learn(["", "on", "12345"])
-    assert hider.hide({"a on": ["12345"]}) == {"a on": ["12345"]}
+    assert hider.hide({"a": ["on", "12345"]}) == {"a": ["on", "12345"]}
 
 
 # -- the page ------------------------------------------------------------------------------------------
