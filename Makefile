@@ -2,6 +2,8 @@
 PYTHON ?=
 INVENTORY ?= inventory/demo
 STEPS ?=
+WHEN ?= daily
+MAIL ?=
 export PYTHON
 
 tool = python3 -m tools
@@ -9,7 +11,8 @@ of_site = $(if $(SITE),-e site=$(SITE))
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down deploy rollback releases maintenance test soak lint verify bench-deploy bench-notifications bench-web lock clean
+.PHONY: help setup demo demo-down deploy rollback releases maintenance test soak lint verify verify-timer bench-deploy \
+  bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +49,10 @@ maintenance: setup ## Close a site, or open it again (SITE=lab STATE=on or off)
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/maintenance.yml $(of_site) $(if $(STATE),-e state=$(STATE))
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
-	@$(active) pytest tests/behaviour -m "not disruptive" \
-	  --connection=ansible --hosts=ansible://switchboard --ansible-inventory=$(abspath $(INVENTORY))
+	@$(active) python3 -m tools.verify --inventory="$(INVENTORY)"
+
+verify-timer: setup ## Let systemd here verify at set times (INVENTORY=… WHEN=daily|"Mon 06:00"|never MAIL=ops@example.org)
+	@$(tool).verify_timer set --inventory="$(INVENTORY)" --when="$(WHEN)" --mail="$(MAIL)"
 
 bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy

@@ -232,6 +232,9 @@ def readme_commands(outcome: Outcome) -> None:
                 break
             if target == "verify":
                 outcome.add_junit(report)
+                page = BUILD / "verify" / "demo" / "report.html"
+                good = page.exists() and "Everything is as it should be" in page.read_text("utf-8")
+                outcome.check("make verify: its page says that all is good", good)
     finally:
         done = run_logged(outcome.step, ["make", "--no-print-directory", "demo-down"], env=env)
         outcome.check("make demo-down", done == 0)
