@@ -313,6 +313,7 @@ def main() -> int:
         "debian12": scenario("debian12", old, then=("attacks", "faults", "releases:core")),
         "single": scenario("single", new, then=("releases", "mutations", "interruptions")),
         "seed": scenario("seed", new, then=("removal",)),
+        "upgrade": pytest_step("tests/upgrade"),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),
         "lint": lint,
