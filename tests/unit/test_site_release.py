@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils import site_project as project_of
 
 from plugins.module_utils import site_build as built
 from plugins.module_utils import site_history
 from plugins.modules import site_release
 
 site_build: Any = built  # with what it imports
+site_project: Any = project_of
 
 KEY = "k" * 64
 
@@ -73,7 +75,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(home / "archives" / "new000000000.tar.gz", "w:gz") as archive:
         archive.add(source, ".")
     me = SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid(), gr_gid=os.getgid())
-    monkeypatch.setattr(site_build, "grp", SimpleNamespace(getgrnam=lambda name: me))
+    for module in (site_build, site_project):
+        monkeypatch.setattr(module, "grp", SimpleNamespace(getgrnam=lambda name: me))
     monkeypatch.setattr(site_build, "pwd", SimpleNamespace(getpwnam=lambda name: me))
     done = SimpleNamespace(returncode=0, stdout="{}")
     monkeypatch.setattr(site_build.subprocess, "run", lambda *words, **more: done)
@@ -301,7 +304,7 @@ def test_a_host_without_the_site_predicts_all_files(
     def unknown(name: str) -> Any:
         raise KeyError(name)
 
-    monkeypatch.setattr(site_build, "grp", SimpleNamespace(getgrnam=unknown))
+    monkeypatch.setattr(site_project, "grp", SimpleNamespace(getgrnam=unknown))
     assert release(tmp_path / "none").changed_files() == [
         "settings.env",
         "secrets.env",
