@@ -2,10 +2,11 @@
 
 A process notes its sockets as it opens and closes them, and that it is still there every few
 seconds while it holds any (`hub.CHECK`). What a process that died had noted counts no longer once
-it was not seen for `LEASE`.
+it was not seen for `LEASE`, or at once where it ran on this machine.
 """
 
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -36,6 +37,20 @@ def name() -> str:
     return _name(os.getpid())
 
 
+def _died(holder: str) -> bool:
+    """Say whether a holder was a process of this machine that is there no more."""
+    found = re.fullmatch(r"(.*)-(\d+)-[0-9a-f-]{36}", holder)
+    if not found or found[1] != os.uname().nodename[:40]:
+        return False
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # its number is another user's process by now
+        return True
+    return False
+
+
 @transaction.atomic
 def acquire(person: int) -> bool:
     """Note one more socket of this person here; return False where the site holds enough."""
@@ -46,12 +61,19 @@ def acquire(person: int) -> bool:
     # This process's own, too: one that was silent for so long held nothing.
     Holder.objects.filter(seen_at__lt=now - LEASE).delete()
     Holder.objects.update_or_create(pk=name(), defaults={"seen_at": now})
-    held = Held.objects.filter(person=person).aggregate(total=Sum("sockets"))["total"] or 0
-    if held >= limit():
-        return False
+    if _held(person) >= limit():
+        holders = Holder.objects.filter(held__person=person).values_list("pk", flat=True)
+        Holder.objects.filter(pk__in=[one for one in holders if _died(one)]).delete()
+        if _held(person) >= limit():
+            return False
     mine, _new = Held.objects.get_or_create(holder_id=name(), person_id=person)
     Held.objects.filter(pk=mine.pk).update(sockets=F("sockets") + 1)
     return True
+
+
+def _held(person: int) -> int:
+    """Return how many sockets of a person are noted."""
+    return Held.objects.filter(person=person).aggregate(total=Sum("sockets"))["total"] or 0
 
 
 @transaction.atomic

@@ -1,6 +1,9 @@
 """The WebSockets: who gets one, and what comes through it."""
 
 import asyncio
+import os
+import subprocess
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -433,6 +436,21 @@ async def test_the_limit_counts_the_other_processes_while_they_live(sign_in, peo
     assert (await socket(sign_in("ada")).connect())[0] is False
     other.seen_at -= leases.LEASE + timedelta(seconds=1)  # it was killed
     await other.asave()
+    one = await opened(sign_in("ada"))
+    await one.disconnect()
+
+
+async def test_a_process_of_this_machine_that_died_counts_no_longer(sign_in, people, hub, settings):
+    settings.NOTIFICATIONS_SOCKETS_PER_PERSON = 2
+    child = subprocess.Popen(["sleep", "60"])
+    name = f"{os.uname().nodename[:40]}-{child.pid}-{uuid.uuid4()}"
+    other = await Holder.objects.acreate(name=name, seen_at=timezone.now())
+    await Held.objects.acreate(holder=other, person=people["ada"], sockets=2)
+    try:
+        assert (await socket(sign_in("ada")).connect())[0] is False
+    finally:
+        child.kill()
+        child.wait()
     one = await opened(sign_in("ada"))
     await one.disconnect()
 

@@ -157,3 +157,18 @@ def test_a_socket_is_told_that_it_may_come_back(host: Host, site: Site, unit: st
         opcode, payload = connection.frame()
         assert opcode == rawhttp.CLOSE
         assert struct.unpack("!H", payload[:2])[0] == 1012
+
+
+def test_a_consumer_ends_in_peace_when_its_instance_stops(
+    host: Host, site: Site, unit: str
+) -> None:
+    """Daphne cancels what runs when it stops; a consumer that notes that its socket is gone never came to it."""
+    name = f"socket-{time.time_ns()}"
+    connection, response = site.open(site.under(f"farewell?{name}"))
+    with connection:
+        assert response.status == 101
+        connection.send_frame(b"hello")
+        assert connection.message() == b"hello"
+        host.check_output("systemctl restart %s", unit)
+        assert connection.frame()[0] == rawhttp.CLOSE
+    assert f"noted the end of {name}" in journal(host, unit, 10_000)

@@ -30,6 +30,7 @@ from twisted.internet import defer, reactor
 
 RESTART = 1012
 PATIENCE = 2.0  # seconds that sockets get to take the close frame
+LAST_WORDS = 3.0  # seconds that applications get, after that, to end by themselves
 SECOND = 1.0  # between two looks at the memory
 logger = logging.getLogger("switchboard.daphne")
 
@@ -98,7 +99,7 @@ class SwitchboardServer(Server):
             reactor.callLater(SECOND, self.watch_memory)
 
     def kill_all_applications(self) -> Any:
-        """Tell each socket that it may come back, and end the applications when all know it or PATIENCE is over."""
+        """Tell each socket that it may come back, wait until all know it, and end the applications."""
         for listener in self.listeners:
             # systemd holds the socket: who comes now waits for the next process
             listener.addCallback(lambda port: port and port.stopListening())
@@ -110,7 +111,7 @@ class SwitchboardServer(Server):
         return done
 
     def await_leave(self, done: Any, end: float) -> None:
-        """Look every 50 ms whether all sockets are gone."""
+        """Look every 50 ms whether all sockets are gone; those that take no leave are dropped in the end."""
         open_ones = [
             protocol
             for protocol, details in self.connections.items()
@@ -119,11 +120,23 @@ class SwitchboardServer(Server):
         if open_ones and time.monotonic() < end:
             reactor.callLater(0.05, self.await_leave, done, end)
             return
+        for protocol in open_ones:
+            protocol.transport.abortConnection()
+        self.await_end(done, time.monotonic() + LAST_WORDS)
+
+    def await_end(self, done: Any, end: float) -> None:
+        """Look every 50 ms whether the applications have ended, and cancel those that have not in the end.
+
+        A consumer that is told of the disconnection may have something to note, such as a socket less of its person.
+        """
         running = [
             application
             for details in self.connections.values()
             if (application := details.get("application_instance")) and not application.done()
         ]
+        if running and time.monotonic() < end:
+            reactor.callLater(0.05, self.await_end, done, end)
+            return
         for application in running:
             application.cancel()
         ended = defer.Deferred.fromFuture(asyncio.gather(*running, return_exceptions=True))

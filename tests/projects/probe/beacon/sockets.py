@@ -1,5 +1,6 @@
 """ASGI entry point of the probe project: an echo, an account of the handshake, and refusals."""
 
+import asyncio
 import json
 import os
 from typing import Any
@@ -37,6 +38,15 @@ class Echo(AsyncWebsocketConsumer):
         await self.send(text_data=text_data, bytes_data=bytes_data)
 
 
+class Farewell(Echo):
+    """Has something to note when it ends, which takes a moment."""
+
+    async def disconnect(self, code: int) -> None:
+        await super().disconnect(code)
+        await asyncio.sleep(1)
+        print(f"noted the end of {self.scope['query_string'].decode()}", flush=True)
+
+
 class Info(AsyncWebsocketConsumer):
     """Accept (with subprotocol "b" where it is offered) and tell what Daphne received."""
 
@@ -63,6 +73,7 @@ application = ProtocolTypeRouter(
         "websocket": URLRouter(
             [
                 path("live/echo", Echo.as_asgi()),
+                path("live/farewell", Farewell.as_asgi()),
                 re_path(r"^live/info(?:$|/)", Info.as_asgi()),
                 re_path(r"", Deny.as_asgi()),
             ]
