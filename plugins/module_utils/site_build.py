@@ -326,5 +326,9 @@ class Release(Project):
             shutil.rmtree(self.path, ignore_errors=True)
             return ""
         failed.mkdir(mode=0o755)
-        os.replace(self.path, failed / self.id)
+        try:
+            os.replace(self.path, failed / self.id)
+        except OSError:  # it can't be moved
+            shutil.rmtree(self.path, ignore_errors=True)
+            return ""
         return str(failed / self.id)

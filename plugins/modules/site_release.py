@@ -176,8 +176,14 @@ class Change:
             if self.writes:
                 self.prepare(new)
             self.serve(answer)
-        except Refused as error:
-            raise Refused(f"{error}\n{self.refused(new, error)}") from error
+        except (Refused, OSError) as error:
+            told = error
+            if isinstance(error, OSError):
+                told = Refused(
+                    f"step {self.release.step}: the host can't write what it has to: {error}. Look at the disk "
+                    f"(df -h {self.releases.home}) and make room."
+                )
+            raise Refused(f"{told}\n{self.refused(new, told)}") from error
         except BaseException:
             if new and self.releases.live() != self.release.id:
                 self.release.keep_for_a_look()
