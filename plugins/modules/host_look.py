@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_guard import armed
 from ansible.module_utils.host_packages import LOCKS, holder, installed
 from ansible.module_utils.host_ports import port_faults
 from ansible.module_utils.host_storage import storage_faults
@@ -50,7 +51,8 @@ looked:
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
-    that are on), C(sites) (those with a release) and C(archives) (of their releases).
+    that are on), C(sites) (those with a release), C(archives) (of their releases) and C(guards) (changes that are not
+    confirmed yet).
   type: dict
   returned: success
 """
@@ -86,6 +88,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         _, out, _ = module.run_command(listed, environ_update={"LC_ALL": "C"})
     return {
         "installer": next(filter(None, map(holder, LOCKS)), ""),
+        "guards": armed(),
         "users": users,
         "groups": groups,
         "units": names(SYSTEMD, "*.*"),
