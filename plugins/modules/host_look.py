@@ -11,6 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_guard import armed
 from ansible.module_utils.host_packages import LOCKS, holder, installed
 from ansible.module_utils.host_ports import port_faults
+from ansible.module_utils.host_ssh import ssh_ports
 from ansible.module_utils.host_storage import storage_faults
 from ansible.module_utils.kafka_cluster import cluster_faults
 
@@ -51,8 +52,8 @@ looked:
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
-    that are on), C(sites) (those with a release), C(archives) (of their releases) and C(guards) (changes that are not
-    confirmed yet).
+    that are on), C(sites) (those with a release), C(archives) (of their releases), C(guards) (changes that are not
+    confirmed yet) and C(ssh_ports).
   type: dict
   returned: success
 """
@@ -81,6 +82,13 @@ def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
 
 def host(module: AnsibleModule) -> dict[str, Any]:
     """Return what the host has."""
+
+    def run(words: list[str]) -> tuple[int, str, str]:
+        try:
+            return module.run_command(words, handle_exceptions=False)
+        except OSError as error:
+            return 127, "", str(error)  # there is no such program
+
     users, groups = accounts()
     out = ""
     if systemctl := module.get_bin_path("systemctl"):
@@ -89,6 +97,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
     return {
         "installer": next(filter(None, map(holder, LOCKS)), ""),
         "guards": armed(),
+        "ssh_ports": ssh_ports(run),
         "users": users,
         "groups": groups,
         "units": names(SYSTEMD, "*.*"),
