@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ looked:
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
     that are on), C(sites) (those with a release), C(archives) (of their releases), C(guards) (changes that are not
-    confirmed yet) and C(ssh_ports).
+    confirmed yet), C(name), C(names_itself) (whether /etc/hosts has the name) and C(ssh_ports).
   type: dict
   returned: success
 """
@@ -65,6 +66,12 @@ VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 def names(folder: Path, pattern: str) -> list[str]:
     """Return the sorted names of what matches in a folder; none where it is not there."""
     return sorted({path.name for path in folder.glob(pattern)})
+
+
+def names_itself(hosts: Path = Path("/etc/hosts")) -> bool:
+    """Say whether the host's own name stands in its file of hosts (hosts(5))."""
+    lines = [line.partition("#")[0].split() for line in hosts.read_text().splitlines()]
+    return any(socket.gethostname() in line[1:] for line in lines)
 
 
 def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -96,6 +103,8 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         _, out, _ = module.run_command(listed, environ_update={"LC_ALL": "C"})
     return {
         "installer": next(filter(None, map(holder, LOCKS)), ""),
+        "name": socket.gethostname(),
+        "names_itself": names_itself(),
         "guards": armed(),
         "ssh_ports": ssh_ports(run),
         "users": users,
