@@ -207,7 +207,7 @@ class Server:
         finally:
             os.close(terminal_end)
             _, status = os.waitpid(child, 0)
-        for secret in (given["password"], given["new_password"]):
+        for secret in (given["password"], given["new_password"], given["sudo_password"]):
             said = said.replace(secret, "…") if secret else said
         return os.waitstatus_to_exitcode(status), said
 
