@@ -40,6 +40,7 @@ options:
   new_password: {description: The password that takes the place of an expired one., type: str, default: ''}
   sudo_password: {description: What sudo may ask for., type: str, default: ''}
   timeout: {description: Seconds that one attempt has., type: int, default: 30}
+  wait: {description: Seconds in which a server that still boots may begin to answer., type: int, default: 60}
 author:
   - The Switchboard authors
 """
@@ -73,6 +74,8 @@ EXPIRED = re.compile(
 CURRENT = re.compile(r"(current|old)[^\n]*password: ?$|\(current\)[^\n]*: ?$", re.I)
 NEW = re.compile(r"(new|retype|re-enter|again)[^\n]*password[^\n]*: ?$|(retype|re-enter)[^\n]*: ?$", re.I)
 PASSWORD = re.compile(r"password[^\n]*: ?$", re.I)
+# What ssh says of a server that does not listen yet; also where the way to it is another's to open.
+BOOTING = re.compile(r"connection (refused|reset|closed|timed out)|no route to host|kex_exchange_identification", re.I)
 PROMPTS = 8  # more of them than this in one conversation get no answer
 
 
@@ -135,7 +138,13 @@ class Server:
             path = Path(folder) / "known_hosts"
             path.write_text(pinned, encoding="utf-8")
             strict = "yes" if pinned else "accept-new"
-            done = self.run([*self.command(str(path), strict, "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes"), "true"])
+            words = self.command(str(path), strict, "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes")
+            end = time.monotonic() + self.given["wait"]
+            while True:
+                done = self.run([*words, "true"])
+                if not BOOTING.search(done.stderr) or time.monotonic() > end:
+                    break
+                time.sleep(2)
             if "Host key verification failed" in done.stderr:
                 raise Refused(
                     f"onboard_host is {self.given['host']}: the server shows another key than {self.given['known_hosts']} has. If it "
@@ -260,6 +269,7 @@ def main() -> None:
             "new_password": secret,
             "sudo_password": secret,
             "timeout": {"type": "int", "default": 30},
+            "wait": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
