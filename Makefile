@@ -2,13 +2,15 @@
 PYTHON ?=
 INVENTORY ?= inventory/demo
 STEPS ?=
+HOST ?=
+OPTIONS ?=
 export PYTHON
 
 tool = python3 -m tools
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test soak lint verify bench-deploy bench-notifications bench-web lock clean
+.PHONY: help setup demo demo-down onboard test soak lint verify bench-deploy bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,12 @@ soak: ## The long forms of the tests, which `make test` leaves out
 
 lint: ## Check style and types alone
 	@$(tool).test lint
+
+onboard: INVENTORY = inventory/lab
+onboard: setup ## From the provider's log-in to a server of an inventory (HOST=192.0.2.10 INVENTORY=inventory/lab)
+	@mkdir -p $(INVENTORY) && { ls $(INVENTORY)/*.yml >/dev/null 2>&1 || echo 'switchboard:' > $(INVENTORY)/hosts.yml; }
+	@$(active) ANSIBLE_LOCALHOST_WARNING=False ansible-playbook -i $(INVENTORY) playbooks/onboard.yml \
+	  $(if $(HOST),-e onboard_host=$(HOST)) $(OPTIONS)
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
 	@$(active) pytest tests/behaviour -m "not disruptive" \

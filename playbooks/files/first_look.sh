@@ -1,11 +1,11 @@
 # What a server lacks (lacks=package), and who is at work on it (waits=sentence). It may have no Python yet.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mkdir -p -m 700 /root/.ansible/tmp # else each module of the first run warns that it is not there
 test -x /usr/bin/python3 || echo lacks=python3
 test -x /usr/bin/sudo || echo lacks=sudo
-if command -v cloud-init >/dev/null 2>&1; then
-  case $(cloud-init status 2>/dev/null) in
-    *running* | *"not run"* | *"not started"*) echo "waits=cloud-init still sets this host up" ;;
-  esac
+# `cloud-init status` says "error" of a server where one thing went wrong, while all the others are still to come
+if systemctl list-jobs --no-legend 2>/dev/null | grep -q ' cloud-'; then
+  echo "waits=cloud-init still sets this host up"
 fi
 for lock in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
   test -e "$lock" || continue

@@ -60,7 +60,9 @@ def entry_fault(entry: Any) -> str:
     if unknown := sorted(set(entry) - KEYS):
         return f"there is no key {unknown[0]}. Use {', '.join(sorted(KEYS))}."
     if entry.get("protocol", "tcp") not in PROTOCOLS:
-        return f"the protocol {entry['protocol']} is none of {', '.join(PROTOCOLS)}. Use one of these."
+        return (
+            f"the protocol {entry['protocol']} is none of {', '.join(PROTOCOLS)}. Use one of these."
+        )
     sources = entry.get("from") or []
     if isinstance(sources, (str, Mapping)) or not isinstance(sources, Sequence):
         return "`from` is no list. Write one address or network a line."
@@ -84,7 +86,9 @@ def firewall_rules(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         if name.endswith("_ports"):
             judge = port_fault
         broken += [
-            {"variable": name, "value": value, "why": why} for value in values if (why := judge(value))
+            {"variable": name, "value": value, "why": why}
+            for value in values
+            if (why := judge(value))
         ]
     return broken
 
@@ -101,7 +105,9 @@ def firewall_lines(entries: Iterable[Mapping[str, Any]]) -> list[str]:
             lines.append(what)
         for version, family in ((4, "ip"), (6, "ip6")):
             some = ipaddress.collapse_addresses(
-                source for source in sources if source.version == version  # type: ignore[type-var]
+                source
+                for source in sources
+                if source.version == version  # type: ignore[type-var]
             )
             names = [str(one).removesuffix("/32" if version == 4 else "/128") for one in some]
             if names:

@@ -59,7 +59,14 @@ def remains(name: str, root: Path, units: Path) -> list[Path]:
     ]
 
 
-def script(name: str, saved: Sequence[tuple[str, bool]], before: Sequence[str], after: Sequence[str], root: Path, units: Path) -> str:
+def script(
+    name: str,
+    saved: Sequence[tuple[str, bool]],
+    before: Sequence[str],
+    after: Sequence[str],
+    root: Path,
+    units: Path,
+) -> str:
     """Return the shell script that brings everything back.
 
     Args:
@@ -81,7 +88,9 @@ def script(name: str, saved: Sequence[tuple[str, bool]], before: Sequence[str], 
     lines.append("systemctl daemon-reload")
     lines += [f"{command} || true" for command in after]
     lines.append(f"logger --tag switchboard 'took back a change of {name}: nobody confirmed it'")
-    lines += [f"rm --recursive --force {shlex.quote(str(path))}" for path in remains(name, root, units)]
+    lines += [
+        f"rm --recursive --force {shlex.quote(str(path))}" for path in remains(name, root, units)
+    ]
     lines += ["systemctl daemon-reload", f"systemctl stop {unit(name)}.timer"]
     return "".join(f"{line}\n" for line in lines)
 
@@ -124,7 +133,9 @@ def arm(
         temporary.replace(folder / RESTORE)
     service = SERVICE.format(name=name, script=folder / RESTORE)
     (units / f"{unit(name)}.service").write_text(service, encoding="utf-8")
-    (units / f"{unit(name)}.timer").write_text(TIMER.format(name=name, seconds=seconds), encoding="utf-8")
+    (units / f"{unit(name)}.timer").write_text(
+        TIMER.format(name=name, seconds=seconds), encoding="utf-8"
+    )
     timer = f"{unit(name)}.timer"
     for words in (["daemon-reload"], ["enable", "--quiet", timer], ["restart", timer]):
         code, out, told = run(["systemctl", *words])

@@ -68,14 +68,20 @@ MARK = "switchboard-login"
 # What the log-in can do: root's number, or that of sudo, which reads a password from its input.
 LOOK = f"echo {MARK}; if [ $(id -u) = 0 ]; then echo root=0; else echo root=$(sudo -k -S -p '' id -u 2>&1 | tail -n 1); fi"
 EXPIRED = re.compile(
-    r"password change required|password has expired|must change your password|required to change your password", re.I
+    r"password change required|password has expired|must change your password|required to change your password",
+    re.I,
 )
 # The prompts of ssh, of PAM and of passwd(1), in the order in which they are looked for.
 CURRENT = re.compile(r"(current|old)[^\n]*password: ?$|\(current\)[^\n]*: ?$", re.I)
-NEW = re.compile(r"(new|retype|re-enter|again)[^\n]*password[^\n]*: ?$|(retype|re-enter)[^\n]*: ?$", re.I)
+NEW = re.compile(
+    r"(new|retype|re-enter|again)[^\n]*password[^\n]*: ?$|(retype|re-enter)[^\n]*: ?$", re.I
+)
 PASSWORD = re.compile(r"password[^\n]*: ?$", re.I)
 # What ssh says of a server that does not listen yet; also where the way to it is another's to open.
-BOOTING = re.compile(r"connection (refused|reset|closed|timed out)|no route to host|kex_exchange_identification", re.I)
+BOOTING = re.compile(
+    r"connection (refused|reset|closed|timed out)|no route to host|kex_exchange_identification",
+    re.I,
+)
 PROMPTS = 8  # more of them than this in one conversation get no answer
 
 
@@ -126,10 +132,17 @@ class Server:
         """Run a command with a text as its input, within the time."""
         try:
             return subprocess.run(
-                words, input=text, text=True, capture_output=True, check=False, timeout=self.given["timeout"] * 2
+                words,
+                input=text,
+                text=True,
+                capture_output=True,
+                check=False,
+                timeout=self.given["timeout"] * 2,
             )
         except subprocess.TimeoutExpired as error:
-            raise Refused(f"{self.name} does not answer within {self.given['timeout'] * 2} s.") from error
+            raise Refused(
+                f"{self.name} does not answer within {self.given['timeout'] * 2} s."
+            ) from error
 
     def host_key(self) -> dict[str, Any]:
         """Return the server's key, and whether it is pinned."""
@@ -138,7 +151,9 @@ class Server:
             path = Path(folder) / "known_hosts"
             path.write_text(pinned, encoding="utf-8")
             strict = "yes" if pinned else "accept-new"
-            words = self.command(str(path), strict, "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes")
+            words = self.command(
+                str(path), strict, "-o", "PreferredAuthentications=none", "-o", "BatchMode=yes"
+            )
             end = time.monotonic() + self.given["wait"]
             while True:
                 done = self.run([*words, "true"])
@@ -159,14 +174,22 @@ class Server:
                     "Correct onboard_host, onboard_port or onboard_jump."
                 )
             told = self.run(["ssh-keygen", "-l", "-f", str(path)]).stdout.split()
-        return {"host_key": line, "fingerprint": told[1], "kind": told[-1].strip("()"), "pinned": bool(pinned)}
+        return {
+            "host_key": line,
+            "fingerprint": told[1],
+            "kind": told[-1].strip("()"),
+            "pinned": bool(pinned),
+        }
 
     def login(self) -> dict[str, Any]:
         """Log in, by password where there is one, and change an expired one where a new one is given."""
         given = self.given
         known = given["known_hosts"]
         if not given["password"]:
-            done = self.run([*self.command(known, "yes", "-T", "-o", "BatchMode=yes"), LOOK], f"{given['sudo_password']}\n")
+            done = self.run(
+                [*self.command(known, "yes", "-T", "-o", "BatchMode=yes"), LOOK],
+                f"{given['sudo_password']}\n",
+            )
             code, said = done.returncode, done.stdout + done.stderr
         else:
             code, said = self.converse("-T", LOOK)
@@ -174,7 +197,9 @@ class Server:
         if not result["expired"] or not given["new_password"]:
             return result
         if not given["password"]:
-            raise Refused("onboard_password is empty: the server asks for the old password before it takes a new one. Set it.")
+            raise Refused(
+                "onboard_password is empty: the server asks for the old password before it takes a new one. Set it."
+            )
         code, said = self.converse("-tt", "true")
         self.given = given | {"password": given["new_password"]}
         again = judged(*self.converse("-T", LOOK))
@@ -186,7 +211,14 @@ class Server:
         """Run ssh on a terminal of its own, answer what it asks, and return its exit code and what it printed."""
         given = self.given
         only = "password,keyboard-interactive"
-        options = ["-o", f"PreferredAuthentications={only}", "-o", "NumberOfPasswordPrompts=1", "-o", "PubkeyAuthentication=no"]
+        options = [
+            "-o",
+            f"PreferredAuthentications={only}",
+            "-o",
+            "NumberOfPasswordPrompts=1",
+            "-o",
+            "PubkeyAuthentication=no",
+        ]
         words = [*self.command(given["known_hosts"], "yes", terminal, *options), remote]
         child, terminal_end = pty.fork()
         if child == 0:
@@ -212,7 +244,9 @@ class Server:
                     os.write(terminal_end, f"{answer}\n".encode())
             else:
                 os.kill(child, signal.SIGTERM)
-                raise Refused(f"{self.name} did not end the log-in within {given['timeout'] * 2} s: {last_words(said)}")
+                raise Refused(
+                    f"{self.name} did not end the log-in within {given['timeout'] * 2} s: {last_words(said)}"
+                )
         finally:
             os.close(terminal_end)
             _, status = os.waitpid(child, 0)

@@ -40,7 +40,9 @@ ssh-keygen -A > /dev/null
 
 def docker(*words: str, check: bool = True, text: str | None = None) -> str:
     """Run docker and return what it printed."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, input=text)
+    done = subprocess.run(
+        ["docker", *words], capture_output=True, text=True, check=False, input=text
+    )
     assert not check or done.returncode == 0, f"docker {' '.join(words[:4])}: {done.stderr}"
     return done.stdout
 
@@ -107,21 +109,55 @@ class Server:
 
     def create(self) -> None:
         """Start the container and let it boot."""
-        options = yaml.safe_load((ROOT / "molecule/shared/host_options.yml").read_text(encoding="utf-8"))
+        options = yaml.safe_load(
+            (ROOT / "molecule/shared/host_options.yml").read_text(encoding="utf-8")
+        )
         self.remove()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.inventory.mkdir()
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "admin@test", "-f", str(self.key)], check=True)
-        words = ["run", "--detach", "--name", self.name, "--hostname", "fresh", "--network", NETWORK]
+        subprocess.run(
+            [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "admin@test",
+                "-f",
+                str(self.key),
+            ],
+            check=True,
+        )
+        words = [
+            "run",
+            "--detach",
+            "--name",
+            self.name,
+            "--hostname",
+            "fresh",
+            "--network",
+            NETWORK,
+        ]
         words += [f"--cap-add={name}" for name in options["test_host_capabilities"]]
         words += [f"--security-opt={name}" for name in options["test_host_security_opts"]]
         words += [f"--tmpfs={name}" for name in options["test_host_tmpfs"]]
-        words += [f"--cgroupns={options['test_host_cgroupns_mode']}", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+        words += [
+            f"--cgroupns={options['test_host_cgroupns_mode']}",
+            "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
+        ]
         words += [f"--volume=switchboard-apt-{self.release}:/var/cache/switchboard-apt"]
-        words += [f"--volume={path}:{path}:ro" for path in options["test_host_trust"] if Path(path).exists()]
+        words += [
+            f"--volume={path}:{path}:ro"
+            for path in options["test_host_trust"]
+            if Path(path).exists()
+        ]
         words += ["--label=switchboard.test-host=true", "--stop-signal=SIGRTMIN+3"]
         docker(*words, f"switchboard/debian:{self.release}", options["test_host_command"])
-        assert until(lambda: "running" in self.shell("systemctl is-system-running", check=False), 60)
+        assert until(
+            lambda: "running" in self.shell("systemctl is-system-running", check=False), 60
+        )
         self.shell(UNMOUNT)  # a container's engine mounts them, and nobody could change them
         self.shell(PREPARE)
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}"
@@ -130,7 +166,9 @@ class Server:
     def restart(self) -> None:
         """Switch the server off and on again; it still boots when this returns."""
         docker("restart", self.name)
-        assert until(lambda: bool(self.shell("systemctl is-system-running", check=False).strip()), 30)
+        assert until(
+            lambda: bool(self.shell("systemctl is-system-running", check=False).strip()), 30
+        )
         self.shell(UNMOUNT)
 
     def remove(self) -> None:
@@ -145,16 +183,29 @@ class Server:
         """Return what the provider's console shows."""
         return self.shell("ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
 
-    def onboard(self, playbook: str = "playbooks/onboard.yml", *, stop_after: str = "", **more: object) -> Run:
+    def onboard(
+        self, playbook: str = "playbooks/onboard.yml", *, stop_after: str = "", **more: object
+    ) -> Run:
         """Run a playbook, onboarding as a rule; `stop_after` kills the run (SIGKILL) when that task has changed something."""
         variables = self.folder / "variables.yml"
-        own = {"onboard_host": self.address, "onboard_port": self.port, "onboard_key": str(self.key)}
+        own = {
+            "onboard_host": self.address,
+            "onboard_port": self.port,
+            "onboard_key": str(self.key),
+        }
         variables.write_text(yaml.safe_dump(own | self.given | more), encoding="utf-8")
         variables.chmod(0o600)
         env = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
-        env |= {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"), "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        env |= {
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
+            "NO_COLOR": "1",
+            "ANSIBLE_NOCOLOR": "1",
+        }
         if stop_after:
-            env |= {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK), "ANSIBLE_CALLBACKS_ENABLED": "stop_after"}
+            env |= {
+                "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT / 'plugins' / 'callback'}:{CALLBACK}",
+                "ANSIBLE_CALLBACKS_ENABLED": "stop_after",
+            }
             env |= {"SWITCHBOARD_STOP_AFTER": stop_after}
         began = time.monotonic()
         done = subprocess.run(
@@ -173,15 +224,33 @@ class Server:
     def ssh(self, user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Log in over a connection of its own."""
         known = f"UserKnownHostsFile={self.inventory / 'known_hosts.txt'}"
-        words = ["ssh", "-p", str(self.port), "-o", known, "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"]
+        words = [
+            "ssh",
+            "-p",
+            str(self.port),
+            "-o",
+            known,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=3",
+        ]
         words += ["-o", "IdentitiesOnly=yes", "-i", str(self.key), *self.ssh_options(), *options]
         return subprocess.run(
-            [*words, f"{user}@{self.address}", command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            [*words, f"{user}@{self.address}", command],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
 
     def ssh_options(self) -> list[str]:
         """Return the options that lead the way, as the runs get them."""
-        return str(self.given.get("onboard_ssh_options", "")).split()
+        jump = self.given.get("onboard_jump")
+        return [
+            *str(self.given.get("onboard_ssh_options", "")).split(),
+            *(["-J", str(jump)] if jump else []),
+        ]
 
     def lets_admin_in(self) -> bool:
         """Return whether the administrator logs in and becomes root."""
