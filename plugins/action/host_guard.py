@@ -43,8 +43,8 @@ class ActionModule(ActionBase):
             if time.monotonic() > end:
                 return result | {
                     "failed": True,
-                    "msg": f"{variables}: the host takes no connection, {PATIENCE} s after it should have taken back this "
-                    f"change of {name}. Look at it from your provider's console. {why}".strip(),
+                    "msg": f"{variables}: the host takes no connection, {PATIENCE} s after it should have taken back "
+                    f"this change of {name}. Look at it from your provider's console. {why}".strip(),
                 }
             time.sleep(1)
 

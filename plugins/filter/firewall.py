@@ -1,4 +1,4 @@
-"""Filters of the firewall: entries of what may come in as rules of nftables, what is wrong with them, and the cluster's."""
+"""Filters of the firewall: what may come in as rules of nftables, what is wrong with it, and what a cluster needs."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def address_of(name: str, variables: Mapping[str, Any]) -> list[str]:
     for address in addresses:
         if network_fault(address):
             raise AnsibleFilterError(
-                f"firewall_addresses of {name} is not set, and its ansible_host is {address}: that is no address, so the "
-                f"firewalls of the other hosts can't let it in. Set firewall_addresses of {name} to a list of its addresses."
+                f"firewall_addresses of {name} is not set, and its ansible_host is {address}: that is no address, so "
+                f"the firewalls of the other hosts can't let it in. Set firewall_addresses of {name} to its addresses."
             )
     return addresses
 

@@ -1,7 +1,7 @@
 """A change that is taken back by the host itself, unless somebody comes back over a new connection and confirms it.
 
-What was there before a change lies in ``/var/lib/switchboard/guard/<name>``, with a script that puts it back. A timer of
-systemd runs the script. Timer and script are on the disk, so that a host that was switched off and on again takes the
+What was there before a change lies in ``/var/lib/switchboard/guard/<name>``, with a script that puts it back. A timer
+of systemd runs the script. Timer and script are on the disk, so that a host that was switched off and on again takes the
 change back as well. Once confirmed or taken back, nothing of the guard is left.
 """
 
@@ -108,8 +108,8 @@ def arm(
 ) -> None:
     """Keep what is there now, and let the host put it back after so many seconds.
 
-    Where the guard is armed already, an earlier change was not confirmed: what was there before that one is kept, and the
-    time begins anew.
+    Where the guard is armed already, an earlier change was not confirmed: what was there before that one is kept, and
+    the time begins anew.
 
     Raises:
         OSError: the state can't be kept, or the timer does not start; nothing may be changed then.

@@ -22,7 +22,7 @@ def socket_ports(text: str) -> list[int]:
 
 
 def ssh_ports(run: Run) -> list[int]:
-    """Return the ports that SSH answers on; with socket activation those of the socket alone; 22 where nothing tells."""
+    """Return the ports that SSH answers on: those of an active socket, else those of sshd; 22 where nothing tells."""
     code, out, _ = run(["systemctl", "show", "--property=ActiveState,Listen", "ssh.socket"])
     if code == 0 and "ActiveState=active" in out and (ports := socket_ports(out)):
         return ports

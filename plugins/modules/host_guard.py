@@ -11,8 +11,8 @@ DOCUMENTATION = r"""
 module: host_guard
 short_description: Confirm a guarded change over a new connection
 description:
-  - A task of the module host_files with a C(guard) keeps what was there and starts a timer that brings it back. This task
-    closes the connection of the run, opens a new one, becomes root with it, and only then stops the timer.
+  - A task of the module host_files with a C(guard) keeps what was there and starts a timer that brings it back. This
+    task closes the connection of the run, opens a new one, becomes root with it, and only then stops the timer.
   - Where no new connection can be had, it waits until the host has taken the change back, and fails.
 options:
   name:

@@ -23,10 +23,10 @@ DOCUMENTATION = r"""
 module: host_login
 short_description: See which key a server shows, and whether a log-in works; run on the control node
 description:
-  - Without a user it asks the server for its host key, and returns it with its fingerprint. Where I(known_hosts) has the
-    server, a server that shows another key is refused.
-  - With a user it logs in, by key or by password, and returns what the server has. A password is typed at ssh's prompt on a
-    terminal of its own; it stands in no argument, no variable of the environment and no file.
+  - Without a user it asks the server for its host key, and returns it with its fingerprint. Where I(known_hosts) has
+    the server, another key is refused.
+  - With a user it logs in, by key or by password, and returns what the log-in can do. A password is typed at ssh's
+    prompt on a terminal of its own; it stands in no argument, no variable of the environment and no file.
   - A server that asks for a new password at the first log-in gets I(new_password); without one C(expired) is true.
 options:
   host: {description: The address., type: str, required: true}
@@ -66,7 +66,10 @@ said: {description: "What ssh said, where the log-in does not work.", type: str,
 
 MARK = "switchboard-login"
 # What the log-in can do: root's number, or that of sudo, which reads a password from its input.
-LOOK = f"echo {MARK}; if [ $(id -u) = 0 ]; then echo root=0; else echo root=$(sudo -k -S -p '' id -u 2>&1 | tail -n 1); fi"
+LOOK = (
+    f"echo {MARK}; if [ $(id -u) = 0 ]; then echo root=0; "
+    "else echo root=$(sudo -k -S -p '' id -u 2>&1 | tail -n 1); fi"
+)
 EXPIRED = re.compile(
     r"password change required|password has expired|must change your password|required to change your password",
     re.I,
@@ -162,15 +165,17 @@ class Server:
                 time.sleep(2)
             if "Host key verification failed" in done.stderr:
                 raise Refused(
-                    f"onboard_host is {self.given['host']}: the server shows another key than {self.given['known_hosts']} has. If it "
-                    f"was installed anew, take its line out of that file (ssh-keygen -R '{self.name}' -f …); else somebody "
+                    f"onboard_host is {self.given['host']}: the server shows another key than {self.given['known_hosts']} "
+                    "has. If it "
+                    f"was installed anew, take its line out of that file (ssh-keygen -R '{self.name}' -f …); else "
+                    "somebody "
                     "stands between you and it."
                 )
             line = path.read_text(encoding="utf-8")
             if not line or (pinned and done.returncode and "Permission denied" not in done.stderr):
                 said = " ".join(done.stderr.split())[-300:]
                 raise Refused(
-                    f"onboard_host is {self.given['host']}: no SSH server answers there at port {self.given['port']}. {said} "
+                    f"onboard_host is {self.given['host']}: no SSH server answers at port {self.given['port']}. {said} "
                     "Correct onboard_host, onboard_port or onboard_jump."
                 )
             told = self.run(["ssh-keygen", "-l", "-f", str(path)]).stdout.split()

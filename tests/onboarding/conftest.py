@@ -1,7 +1,7 @@
-"""Two fresh servers, Debian 13 and 12, in a network with IPv4 and IPv6. Nothing has to be there for these tests but the images.
+"""Two fresh servers, Debian 13 and 12, in a network with IPv4 and IPv6. Nothing but the images has to be there.
 
-Each has what is hard about fresh servers: make_debian13 and make_debian12 say what. `managed13` and `managed12` are the same after
-their first onboarding, with that run.
+Each has what is hard about fresh servers: make_debian13 and make_debian12 say what. `managed13` and `managed12` are
+the same after their first onboarding, with that run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def make_debian12(server: Server) -> None:
     install -d -m 700 -o debian -g debian /home/debian/.ssh
     echo '{server.key.with_suffix(".pub").read_text().strip()}' > /home/debian/.ssh/authorized_keys
     chown debian:debian /home/debian/.ssh/authorized_keys
-    printf '[Socket]\nListenStream=\nListenStream=2222\n' | install -D /dev/stdin /etc/systemd/system/ssh.socket.d/port.conf
+    mkdir /etc/systemd/system/ssh.socket.d
+    printf '[Socket]\nListenStream=\nListenStream=2222\n' > /etc/systemd/system/ssh.socket.d/port.conf
     systemctl disable ssh.service 2>/dev/null
     systemctl enable ssh.socket
     apt-get -q -y install --no-install-recommends cloud-init > /dev/null 2>&1

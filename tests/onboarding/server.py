@@ -19,7 +19,7 @@ SUBNET = "fd5a:b0a4:d::/64"
 PASSWORD = "first-secret-of-root"
 CALLBACK = ROOT / "tests" / "interruptions" / "callback"
 
-# What each of them has: the provider's file of sshd, names that are its own, and packages from the cache of the test hosts.
+# What each of them has: the provider's file of sshd, and packages from the cache of the test hosts.
 UNMOUNT = r"""
 umount /etc/hostname /etc/hosts
 hostname > /etc/hostname
@@ -28,9 +28,11 @@ printf '127.0.0.1 localhost\n::1 localhost\n' > /etc/hosts
 PREPARE = f"""
 set -e
 printf 'PermitRootLogin yes\\nPasswordAuthentication yes\\n' > /etc/ssh/sshd_config.d/50-cloud-init.conf
-printf 'Binary::apt::APT::Keep-Downloaded-Packages "true";\\nAPT::Keep-Downloaded-Packages "true";\\n' > /etc/apt/apt.conf.d/90test
-printf 'DPkg::Post-Invoke {{ "cp -un /var/cache/apt/archives/*.deb /var/cache/switchboard-apt/ 2>/dev/null || true"; }};\\n' \
-  >> /etc/apt/apt.conf.d/90test
+cat > /etc/apt/apt.conf.d/90test <<'END'
+Binary::apt::APT::Keep-Downloaded-Packages "true";
+APT::Keep-Downloaded-Packages "true";
+DPkg::Post-Invoke {{ "cp -un /var/cache/apt/archives/*.deb /var/cache/switchboard-apt/ 2>/dev/null || true"; }};
+END
 cp -n /var/cache/switchboard-apt/*.deb /var/cache/apt/archives/ 2>/dev/null || true
 apt-get -q update > /dev/null
 echo 'root:{PASSWORD}' | chpasswd
@@ -186,7 +188,7 @@ class Server:
     def onboard(
         self, playbook: str = "playbooks/onboard.yml", *, stop_after: str = "", **more: object
     ) -> Run:
-        """Run a playbook, onboarding as a rule; `stop_after` kills the run (SIGKILL) when that task has changed something."""
+        """Run a playbook, onboarding as a rule; the run is killed when the task `stop_after` has changed something."""
         variables = self.folder / "variables.yml"
         own = {
             "onboard_host": self.address,

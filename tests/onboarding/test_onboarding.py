@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+from typing import Any
 
 import pytest
 import yaml
@@ -224,7 +225,7 @@ def test_a_run_killed_after_the_change_of_sshd_locks_nobody_out(managed13: Manag
 @pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two runs more")
 def test_what_a_killed_run_left_is_confirmed_by_the_next_one(managed13: Managed) -> None:
     server = managed13[0]
-    given: dict[str, object] = {
+    given: dict[str, Any] = {
         "role": "access",
         "access_sshd": {"MaxAuthTries": 5},
         "access_guard_timeout": 60,
