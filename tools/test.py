@@ -308,6 +308,7 @@ def main() -> int:
         "debian12": scenario("debian12", old, then=("attacks", "faults")),
         "single": scenario("single", new, then=("mutations", "interruptions")),
         "seed": scenario("seed", new, then=("removal",)),
+        "onboarding": pytest_step("tests/onboarding"),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),
         "lint": lint,

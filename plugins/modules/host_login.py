@@ -165,11 +165,9 @@ class Server:
                 time.sleep(2)
             if "Host key verification failed" in done.stderr:
                 raise Refused(
-                    f"onboard_host is {self.given['host']}: the server shows another key than {self.given['known_hosts']} "
-                    "has. If it "
-                    f"was installed anew, take its line out of that file (ssh-keygen -R '{self.name}' -f …); else "
-                    "somebody "
-                    "stands between you and it."
+                    f"onboard_host is {self.given['host']}: the server shows another key than "
+                    f"{self.given['known_hosts']} has. If it was installed anew, take its line out of that file "
+                    f"(ssh-keygen -R '{self.name}' -f …); else somebody stands between you and it."
                 )
             line = path.read_text(encoding="utf-8")
             if not line or (pinned and done.returncode and "Permission denied" not in done.stderr):
