@@ -1,8 +1,8 @@
 """A change that is taken back by the host itself, unless somebody comes back over a new connection and confirms it.
 
 What was there before a change lies in ``/var/lib/switchboard/guard/<name>``, with a script that puts it back. A timer
-of systemd runs the script. Both are on the disk, so that a host that was switched off and on again takes the change back
-as well. Once confirmed or taken back, nothing of the guard is left.
+of systemd runs the script. Both are on the disk, so that a host that was switched off and on again takes the change
+back as well. Once confirmed or taken back, nothing of the guard is left.
 """
 
 from __future__ import annotations

@@ -51,7 +51,10 @@ SSH = r"""#!/bin/sh
 echo "$*" >> "$HOME/words"
 ask() { printf '%s' "$1"; stty -echo 2>/dev/null; read -r got; stty echo 2>/dev/null; echo; }
 now=$(cat "$HOME/password")
-case "$*" in *PreferredAuthentications=password*) ;; *) echo "Permission denied (publickey,password)." >&2; exit 255 ;; esac
+case "$*" in
+  *PreferredAuthentications=password*) ;;
+  *) echo "Permission denied (publickey,password)." >&2; exit 255 ;;
+esac
 ask "root@192.0.2.10's password: "
 test "$got" = "$now" || { echo "Permission denied (publickey,password)."; exit 255; }
 if test -e "$HOME/expired"; then
