@@ -16,13 +16,13 @@ from tests.onboarding.server import NETWORK, PASSWORD, SUBNET, Run, Server, dock
 Managed = tuple[Server, Run]
 NEW_PASSWORD = "second-Secret-of-r00t"
 CLOUD_INIT = """#cloud-config
-runcmd: [sleep 20]
+runcmd: [sleep 15]
 """
 # Another who installs packages holds this lock (fcntl(2)); in Perl, which each Debian has.
 HOLD = """
 use Fcntl; open(F, ">", "/var/lib/dpkg/lock-frontend") or die;
 my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
-fcntl(F, F_SETLK, $lock) or die; sleep 12;
+fcntl(F, F_SETLK, $lock) or die; sleep 10;
 """
 
 

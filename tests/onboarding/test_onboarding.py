@@ -99,7 +99,8 @@ def test_a_key_through_another_host_on_a_server_with_cloud_init(
     assert entry["ansible_port"] == server.port
     # every log-in came from the other server
     log = server.shell(
-        "journalctl --output=cat --unit=ssh.service --unit=ssh@* | grep Accepted", check=False
+        "journalctl --output=cat --unit=ssh.service --unit=ssh@* | grep 'Accepted publickey'",
+        check=False,
     )
     assert {line.split(" from ")[1].split()[0] for line in log.splitlines()} == {
         managed13[0].address
