@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.unit.run_module import run_module
+
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("ONBOARDING_HOSTS", "switchboard-onboarding")
 NETWORK = f"{PREFIX}-network"
@@ -92,6 +94,7 @@ class Server:
     release: str
     folder: Path
     port: int = 22
+    suffix: str = ""
     address: str = ""
     address6: str = ""
     # what each run gets with -e, beside what a test adds
@@ -99,7 +102,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}-debian{self.release}"
+        return f"{PREFIX}-debian{self.release}{self.suffix}"
 
     @property
     def key(self) -> Path:
@@ -186,7 +189,12 @@ class Server:
         return self.shell("ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
 
     def onboard(
-        self, playbook: str = "playbooks/onboard.yml", *, stop_after: str = "", **more: object
+        self,
+        playbook: str = "playbooks/onboard.yml",
+        *,
+        stop_after: str = "",
+        check: bool = False,
+        **more: object,
     ) -> Run:
         """Run a playbook, onboarding as a rule; the run is killed when the task `stop_after` has changed something."""
         variables = self.folder / "variables.yml"
@@ -211,7 +219,15 @@ class Server:
             env |= {"SWITCHBOARD_STOP_AFTER": stop_after}
         began = time.monotonic()
         done = subprocess.run(
-            ["ansible-playbook", "-i", str(self.inventory), playbook, "-e", f"@{variables}"],
+            [
+                "ansible-playbook",
+                "-i",
+                str(self.inventory),
+                playbook,
+                "-e",
+                f"@{variables}",
+                *(["--check"] if check else []),
+            ],
             cwd=ROOT,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -245,6 +261,12 @@ class Server:
             check=False,
             stdin=subprocess.DEVNULL,
         )
+
+    def lets_password_in(self, user: str, password: str) -> bool:
+        """Return whether a user gets in with a password, as onboarding tries it."""
+        given = {"host": self.address, "port": self.port, "user": user, "password": password}
+        given |= {"known_hosts": str(self.inventory / "known_hosts.txt"), "wait": 5}
+        return bool(run_module("host_login", given).get("works"))
 
     def ssh_options(self) -> list[str]:
         """Return the options that lead the way, as the runs get them."""

@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -290,3 +292,82 @@ def test_what_cannot_be_is_refused(managed13: Managed, given: dict[str, str], to
             (server.folder / "away").rename(server.inventory / "known_hosts.txt")
     assert run.code == 2
     run.says(told)
+
+
+# -- the long forms -------------------------------------------------------------------------------------
+
+# Every task of a first onboarding that changes something, in order; the guards' tasks change nothing.
+TASKS = (
+    "Pin the key",
+    "Write how it is reached and what it shall have",
+    "access : Create the administrator",
+    "access : Authorise its keys",
+    "access : Let it use sudo",
+    "base : Install the packages of this role, and of those whose preflight has passed",
+    "base : Name the host",
+    "base : Write the settings of time zone, locale, logins, journal, clock and upgrades",
+    "base : Restart what runs with older settings, of this run or one that was interrupted",
+    "access : Write how people log in and become root",
+    "access : Let sshd run with what is written",
+    "firewall : Write the rules, and what loads them",
+    "firewall : Load the rules",
+)
+
+
+@pytest.fixture
+def another(network: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Return a fresh server: root with a password and with the key."""
+    server = Server(request.param, tmp_path, suffix="-again")
+    try:
+        server.create()
+        key = server.key.with_suffix(".pub").read_text()
+        server.shell(
+            f"install -D -m 600 /dev/stdin /root/.ssh/authorized_keys <<'END'\n{key}END\nsystemctl enable --now ssh.service"
+        )
+        server.given = {"onboard_fingerprint": server.fingerprint(), "onboard_user": "root"}
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.mark.skipif(
+    not os.environ.get(SOAK), reason=f"{SOAK} is not set: a run for each of {len(TASKS)} tasks"
+)
+@pytest.mark.parametrize("another", ["13", "12"], indirect=True)
+def test_a_run_killed_at_any_task_lets_somebody_in(another: Server) -> None:
+    guards = {"access_guard_timeout": GUARD, "firewall_guard_timeout": GUARD}
+    for task in TASKS:
+        run = another.onboard(stop_after=task, onboard_password=PASSWORD, **guards)
+        assert run.code == -signal.SIGKILL, f"{task}: {run.output[-3000:]}"
+        anybody = another.lets_admin_in() or another.lets_password_in("root", PASSWORD)
+        assert anybody or until(another.lets_admin_in, GUARD + 20), (
+            f"killed at {task!r}: nobody gets in"
+        )
+    another.onboard(onboard_password=PASSWORD).succeeds()
+    another.onboard().changes_nothing()
+
+
+@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two onboardings more")
+@pytest.mark.parametrize("another", ["12"], indirect=True)
+def test_sudo_asks_for_a_password_where_it_shall(another: Server) -> None:
+    given = {"onboard_sudo_asks": True, "onboard_sudo_password": "a-Password-of-sudo"}
+    another.onboard(onboard_password=PASSWORD, **given).succeeds()
+    assert another.ssh("admin", "true").returncode == 0
+    assert not another.lets_admin_in(), "sudo asks nothing"
+    another.onboard(**given).changes_nothing()
+    wrong = another.onboard(
+        **given | {"onboard_sudo_password": "wrong", "onboard_password": PASSWORD}
+    )
+    assert wrong.code != 0
+
+
+@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two onboardings more")
+@pytest.mark.parametrize("another", ["13"], indirect=True)
+def test_root_with_a_key_and_a_look_beforehand(another: Server) -> None:
+    look = another.onboard(onboard_password="", check=True)
+    look.succeeds()
+    look.says("can be onboarded: root gets in and becomes root")
+    assert another.shell("getent passwd admin", check=False) == ""
+    another.onboard(onboard_password="").succeeds()
+    another.onboard(check=True).changes_nothing()
+    assert another.lets_admin_in()
