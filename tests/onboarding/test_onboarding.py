@@ -281,7 +281,7 @@ def test_another_host_key_than_the_pinned_one_ends_the_run(managed13: Managed) -
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_is_refused(managed13: Managed, given: dict[str, str], told: str) -> None:
+def test_what_cannot_be_is_refused(managed13: Managed, given: dict[str, Any], told: str) -> None:
     server = managed13[0]
     if "onboard_fingerprint" in given:
         (server.inventory / "known_hosts.txt").rename(server.folder / "away")
@@ -322,7 +322,8 @@ def another(network: None, tmp_path: Path, request: pytest.FixtureRequest) -> It
         server.create()
         key = server.key.with_suffix(".pub").read_text()
         server.shell(
-            f"install -D -m 600 /dev/stdin /root/.ssh/authorized_keys <<'END'\n{key}END\nsystemctl enable --now ssh.service"
+            f"mkdir -m 700 -p /root/.ssh; echo '{key.strip()}' > /root/.ssh/authorized_keys; "
+            "systemctl enable --now ssh.service"
         )
         server.given = {"onboard_fingerprint": server.fingerprint(), "onboard_user": "root"}
         yield server
@@ -335,7 +336,7 @@ def another(network: None, tmp_path: Path, request: pytest.FixtureRequest) -> It
 )
 @pytest.mark.parametrize("another", ["13", "12"], indirect=True)
 def test_a_run_killed_at_any_task_lets_somebody_in(another: Server) -> None:
-    guards = {"access_guard_timeout": GUARD, "firewall_guard_timeout": GUARD}
+    guards: dict[str, Any] = {"access_guard_timeout": GUARD, "firewall_guard_timeout": GUARD}
     for task in TASKS:
         run = another.onboard(stop_after=task, onboard_password=PASSWORD, **guards)
         assert run.code == -signal.SIGKILL, f"{task}: {run.output[-3000:]}"
@@ -350,7 +351,10 @@ def test_a_run_killed_at_any_task_lets_somebody_in(another: Server) -> None:
 @pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two onboardings more")
 @pytest.mark.parametrize("another", ["12"], indirect=True)
 def test_sudo_asks_for_a_password_where_it_shall(another: Server) -> None:
-    given = {"onboard_sudo_asks": True, "onboard_sudo_password": "a-Password-of-sudo"}
+    given: dict[str, Any] = {
+        "onboard_sudo_asks": True,
+        "onboard_sudo_password": "a-Password-of-sudo",
+    }
     another.onboard(onboard_password=PASSWORD, **given).succeeds()
     assert another.ssh("admin", "true").returncode == 0
     assert not another.lets_admin_in(), "sudo asks nothing"

@@ -12,7 +12,7 @@ from plugins.filter.rendered import rendered
 
 
 def test_an_entry_is_a_rule_for_each_family_that_it_names() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"port": 80},
         {"port": "8000-8010", "protocol": "udp", "from": ["192.0.2.7", "192.0.2.6/31"]},
         {"port": 9, "from": ["2001:db8::1", "192.0.2.0/24"], "comment": "both"},
@@ -67,7 +67,7 @@ def test_a_single_server_is_open_for_pages_alone() -> None:
 
 def test_ports_of_a_cluster_are_for_the_other_hosts_alone() -> None:
     groups = {"switchboard": ["a", "b", "c"], "kafka": ["a", "b"], "web": ["c"]}
-    hostvars = {
+    hostvars: dict[str, dict[str, Any]] = {
         "a": {"ansible_host": "192.0.2.1"},
         "b": {"ansible_host": "b.example.org", "firewall_addresses": ["192.0.2.2", "2001:db8::2"]},
         "c": {"ansible_host": "192.0.2.3"},
