@@ -270,14 +270,23 @@ def test_another_host_key_than_the_pinned_one_ends_the_run(managed13: Managed) -
     ("given", "told"),
     [
         (
-            {"onboard_fingerprint": "SHA256:wrong", "onboard_name": "server2"},
+            {
+                "onboard_fingerprint": "SHA256:wrong",
+                "onboard_name": "server2",
+                "onboard_groups": [],
+            },
             "onboard_fingerprint is SHA256:wrong",
         ),
         (
-            {"onboard_name": "server2", "onboard_inventory": "inventory/single"},
+            {
+                "onboard_name": "server2",
+                "onboard_groups": [],
+                "onboard_inventory": "inventory/single",
+            },
             "that one belongs to the bundle",
         ),
         ({"onboard_host": "198.51.100.7"}, "has server1 at"),
+        ({"onboard_name": "server2"}, "onboard_groups is empty"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -120,5 +120,5 @@ def test_a_confirmed_change_stays_and_leaves_nothing_of_the_guard(host: Host) ->
 
 def test_a_timer_that_does_not_start_ends_the_change(host: Host) -> None:
     host.broken = "restart"
-    with pytest.raises(OSError, match="restart switchboard-guard-lab[.]timer fails"):
+    with pytest.raises(OSError, match="timer fails"):
         host.arm(host.etc / "new")
