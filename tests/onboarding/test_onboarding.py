@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 import yaml
 
 from tests.onboarding.conftest import NEW_PASSWORD, Managed
-from tests.onboarding.server import PASSWORD, Server, docker, until
+from tests.onboarding.server import PASSWORD, ROOT, Server, docker, until
 
 SOAK = "SWITCHBOARD_SOAK"
 LIMIT = 60.0  # seconds that an onboarding may take, beside what it waits for others
@@ -122,6 +123,16 @@ def test_a_second_run_changes_nothing(managed: str, request: pytest.FixtureReque
         )
         == before
     )
+
+
+@pytest.mark.parametrize("managed", ["managed13", "managed12"])
+def test_verify_reaches_the_host_by_the_inventory(
+    managed: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = request.getfixturevalue(managed)
+    monkeypatch.setenv("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+    host = testinfra.get_host("ansible://server1", ansible_inventory=str(server.inventory))
+    assert host.check_output("id -u") == "0"
 
 
 @pytest.mark.parametrize("managed", ["managed13", "managed12"])
