@@ -82,7 +82,7 @@ class Run:
     def changes_nothing(self) -> None:
         """Assert that the run went through and changed neither the host nor the control node."""
         self.succeeds()
-        told = re.findall(r"(\d+) changed", self.output)
+        told = re.findall(r"(\d+) (?:changed|would change)", self.output)
         assert told, self.output[-2000:]
         assert set(told) == {"0"}, self.output[-4000:]
 
