@@ -1,6 +1,7 @@
+#!/bin/sh
 # What a server lacks (lacks=package), and who is at work on it (waits=sentence). It may have no Python yet.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mkdir -p -m 700 /root/.ansible/tmp # else each module of the first run warns that it is not there
+mkdir -p /root/.ansible/tmp && chmod 700 /root/.ansible/tmp # else each module of the first run warns that it is not there
 test -x /usr/bin/python3 || echo lacks=python3
 test -x /usr/bin/sudo || echo lacks=sudo
 # `cloud-init status` says "error" of a server where one thing went wrong, while all the others are still to come
