@@ -4,13 +4,17 @@ INVENTORY ?= inventory/demo
 STEPS ?=
 HOST ?=
 OPTIONS ?=
+WHEN ?= daily
+MAIL ?=
 export PYTHON
 
 tool = python3 -m tools
+of_site = $(if $(SITE),-e site=$(SITE))
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down onboard test soak lint verify bench-deploy bench-notifications bench-web lock clean
+.PHONY: help setup demo demo-down onboard deploy rollback releases maintenance test soak lint verify verify-timer bench-deploy \
+  bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,9 +43,24 @@ onboard: setup ## From the provider's log-in to a server of an inventory (HOST=1
 	@$(active) ANSIBLE_LOCALHOST_WARNING=False ansible-playbook -i $(INVENTORY) playbooks/onboard.yml \
 	  $(if $(HOST),-e onboard_host=$(HOST)) $(OPTIONS)
 
+deploy: setup ## Release the code of a site (INVENTORY=inventory/lab SITE=lab; without SITE, of each)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/deploy.yml $(of_site)
+
+rollback: setup ## Serve an earlier release again (SITE=lab, TO=id, MIGRATIONS=keep or reverse)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/rollback.yml $(of_site) \
+	  $(if $(TO),-e to=$(TO)) $(if $(MIGRATIONS),-e migrations=$(MIGRATIONS))
+
+releases: setup ## List the releases on the servers (SITE=lab for one site)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/releases.yml $(of_site)
+
+maintenance: setup ## Close a site, or open it again (SITE=lab STATE=on or off)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/maintenance.yml $(of_site) $(if $(STATE),-e state=$(STATE))
+
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
-	@$(active) pytest tests/behaviour -m "not disruptive" \
-	  --connection=ansible --hosts=ansible://switchboard --ansible-inventory=$(abspath $(INVENTORY))
+	@$(active) python3 -m tools.verify --inventory="$(INVENTORY)"
+
+verify-timer: setup ## Let systemd here verify at set times (INVENTORY=… WHEN=daily|"Mon 06:00"|never MAIL=ops@example.org)
+	@$(tool).verify_timer set --inventory="$(INVENTORY)" --when="$(WHEN)" --mail="$(MAIL)"
 
 bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy

@@ -7,7 +7,8 @@ user with sudo. The caches of apt and pip are warm. Measured in turn, each with 
     unchanged run       ansible-playbook site.yml         the same with mitogen's strategy; pyinfra doing as many
                                                           operations (a file, a unit, in turn)
     its tasks and SSH executions                          ssh was called so often
-    release             one changed line, playbooks/web.yml    tests/bench/by_hand.sh release
+    release             one changed line, playbooks/deploy.yml tests/bench/by_hand.sh release
+    rollback            to the release before it
     verify              make verify
 
 The script looks at nothing before it begins, has no second run, and its Apache lacks the maintenance page, TLS,
@@ -37,6 +38,7 @@ PEERS = BUILD / "peers"
 UNCHANGED_GOAL = 15.0  # seconds
 EXECUTIONS_GOAL = 30.0
 RELEASE_GOAL = 10.0  # seconds
+ROLLBACK_GOAL = 5.0  # seconds
 VERIFY_GOAL = 45.0  # seconds
 CONVERGE_GOAL = 1.3  # times what the script takes
 
@@ -81,6 +83,7 @@ def ansible(host: Host, project: Project, name: str) -> tuple[float, int]:
     """
     start = time.monotonic()
     command = host.playbook(name, site={"source": {"directory": str(project.folder)}})
+    command += [] if name == "site.yml" else ["-e", "site=graphspace"]
     done = run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
     seconds = time.monotonic() - start
     counted = re.search(r"server1: (\d+) tasks, \d+ changed, 0 failed", done.stdout)
@@ -170,6 +173,7 @@ class Samples:
     verify: list[float] = field(default_factory=list)
     release: list[float] = field(default_factory=list)
     release_by_hand: list[float] = field(default_factory=list)
+    rollback: list[float] = field(default_factory=list)
 
 
 def rows(samples: Samples) -> list[dict[str, Any]]:
@@ -199,6 +203,7 @@ def rows(samples: Samples) -> list[dict[str, Any]]:
             {"shell script": samples.release_by_hand},
             goal=RELEASE_GOAL,
         ),
+        row("rollback of it", "s", samples.rollback, goal=ROLLBACK_GOAL),
         row("make verify", "s", samples.verify, goal=VERIFY_GOAL),
     ]
 
@@ -226,10 +231,14 @@ def measure(samples: Samples, project: Project, short_runs: int) -> None:
             compare(samples, ours, project, calls)
         for _ in range(short_runs):
             project.change()
-            seconds, _ = ansible(ours, project, "playbooks/web.yml")
+            seconds, _ = ansible(ours, project, "playbooks/deploy.yml")
             samples.release.append(seconds)
             samples.release_by_hand.append(by_hand(hand, project, "release"))
-            say(f"release: {seconds:.1f} s, the script {samples.release_by_hand[-1]:.1f} s")
+            samples.rollback.append(ansible(ours, project, "playbooks/rollback.yml")[0])
+            say(
+                f"release: {seconds:.1f} s, the script {samples.release_by_hand[-1]:.1f} s, "
+                f"rollback {samples.rollback[-1]:.1f} s"
+            )
         for _ in range(short_runs):
             samples.verify.append(verify(ours, project))
             say(f"verify: {samples.verify[-1]:.1f} s")

@@ -41,6 +41,7 @@ def rewrite(text: str, path: str) -> str:
         text = re.sub(
             rf"from ansible\.module_utils\.({ours}) import", rf"from {PYTHON_NAME}.\1 import", text
         )
+        text = text.replace("from ansible.module_utils import", f"from {PYTHON_NAME} import")
         text = re.sub(r'filter_loader\.get\("(\w+)"\)', rf'filter_loader.get("{NAME}.\1")', text)
         return re.sub(r'module_name="(\w+)"', rf'module_name="{NAME}.\1"', text)
     if path.startswith(("roles/", "templates/")):

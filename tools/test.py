@@ -154,7 +154,8 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
     Args:
         name: folder of molecule/.
         venv: whose Ansible drives it.
-        then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said.
+        then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said;
+            `folder:mark` takes those with a mark alone.
     """
 
     def step(outcome: Outcome) -> None:
@@ -173,7 +174,8 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
                 outcome.check(f"molecule test ended with {status} before its tests", False)
             converged = report.exists()
             for folder in then if converged else ():
-                run_tests(outcome, name, [f"tests/{folder}"], env)
+                path, _, mark = folder.partition(":")
+                run_tests(outcome, name, [f"tests/{path}", *(["-m", mark] if mark else [])], env)
         finally:
             run_logged(outcome.step, remove, env=env)
 
@@ -230,6 +232,9 @@ def readme_commands(outcome: Outcome) -> None:
                 break
             if target == "verify":
                 outcome.add_junit(report)
+                page = BUILD / "verify" / "demo" / "report.html"
+                good = page.exists() and "Everything is as it should be" in page.read_text("utf-8")
+                outcome.check("make verify: its page says that all is good", good)
     finally:
         done = run_logged(outcome.step, ["make", "--no-print-directory", "demo-down"], env=env)
         outcome.check("make demo-down", done == 0)
@@ -305,8 +310,8 @@ def main() -> int:
     # the longest first, so that both lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
         "default": scenario("default", new, then=("attacks", "refusals")),
-        "debian12": scenario("debian12", old, then=("attacks", "faults")),
-        "single": scenario("single", new, then=("mutations", "interruptions")),
+        "debian12": scenario("debian12", old, then=("attacks", "faults", "releases:core")),
+        "single": scenario("single", new, then=("releases", "mutations", "interruptions")),
         "seed": scenario("seed", new, then=("removal",)),
         "onboarding": pytest_step("tests/onboarding"),
         "readme": readme_commands,

@@ -168,7 +168,11 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         if result.task.action.rpartition(".")[2] == "debug":
             for item in items or [values]:
                 if "msg" in item and not item.get("skipped"):
-                    self.line(f"{self.clock():>6}  {host}: {item['msg']}")
+                    said = item["msg"]
+                    lines = [str(line) for line in said] if isinstance(said, list) else [said]
+                    self.line(f"{self.clock():>6}  {host}: {lines[0] if lines else ''}")
+                    for line in lines[1:]:
+                        self.line(f"{'':8}{line}")
         elif values.get("changed"):
             labels = [str(self._get_item_label(item)) for item in items if item.get("changed")]
             told = f": {', '.join(labels)}" if labels else ""
@@ -247,10 +251,16 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
             if not isinstance(item, Mapping):
                 continue
             label = str(self._get_item_label(item))
-            if action == "site_release" and item.get("release"):
+            if action in ("site_release", "site_rollback") and item.get("release"):
                 new, old = item["release"], item.get("previous")
                 moved = f" (was {old})" if old and old != new else ""
-                self.releases[host, label] = f"{new}{moved}"
+                took = [f"{step} {spent} s" for step, spent in (item.get("seconds") or {}).items()]
+                self.releases[host, label] = f"{new}{moved}{': ' if took else ''}{', '.join(took)}"
+                if item.get("unasked"):
+                    self.releases[host, label] += (
+                        f"; its pages were not asked for: {item['unasked']}"
+                    )
+                self.restarted |= dict.fromkeys(item.get("units") or ())
             if not item.get("changed"):
                 continue
             if action == "wsgi_renew":

@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+# Where a site's own commands can stand in a release, which has these steps.
+STEPS = ("requirements", "check", "collectstatic", "migrate", "try", "switch", "restart", "smoke")
+PLACES = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
 DEBIAN_PYTHON = "/usr/bin/python3"
 COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
@@ -61,8 +64,12 @@ def django_rules(
                         else f"Let it be Debian's own Python {wanted} again.",
                     )
                 )
-    rules += [_rule(site, *broken) for site in sites for broken in _broken_site(site)]
-    return rules
+    return rules + django_site_rules(sites)
+
+
+def django_site_rules(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what no host could serve, as rules that do not hold."""
+    return [_rule(site, *broken) for site in sites for broken in _broken_site(site)]
 
 
 def _rule(site: Mapping[str, Any], key: str, value: Any, why: str, remedy: str) -> dict[str, Any]:
@@ -117,6 +124,7 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "Use letters, digits and underscores, and no digit first.",
             )
     yield from _broken_commands(site)
+    yield from _broken_release(site)
     if site["keep_releases"] < 1:
         yield (
             "keep_releases",
@@ -152,6 +160,33 @@ def _broken_source(site: Mapping[str, Any]) -> Iterator[Broken]:
             "source archive needs the 64 hexadecimal digits of its SHA-256.",
             "Take them from `sha256sum` of an archive that you trust.",
         )
+
+
+def _broken_release(site: Mapping[str, Any]) -> Iterator[Broken]:
+    for name, commands in site["hooks"].items():
+        if name not in PLACES:
+            yield (
+                f"hooks.{name}",
+                commands,
+                "there is no such place.",
+                f"Name one of {', '.join(PLACES)}.",
+            )
+        elif not isinstance(commands, list) or not all(_line(command) for command in commands):
+            yield (
+                f"hooks.{name}",
+                commands,
+                "that is no list of commands.",
+                'Write each on one line, such as ["./manage.py warm_up"].',
+            )
+    for path, status in site["smoke"].items():
+        known = status == "any" or (isinstance(status, int) and 200 <= status < 600)
+        if not str(path).startswith("/") or not str(path).isprintable() or not known:
+            yield (
+                f"smoke.{path}",
+                status,
+                "that is no path with the status of its answer.",
+                "Write it as /sign-in/: 200, or /: any for every answer but a server error.",
+            )
 
 
 def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
@@ -284,28 +319,6 @@ def django_calendar_rules(
     ]
 
 
-def django_inputs(
-    sites: Sequence[Mapping[str, Any]], units: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return what runs each site's code, with the code and the environment, as the module service_current takes them.
-
-    ``units`` are those of the sites' commands. Each entry has the name of its site.
-    """
-    inputs = []
-    for site in sites:
-        name = site["name"]
-        running = [
-            unit["unit"] for unit in units if unit["site"] == name and not unit["on_calendar"]
-        ]
-        paths = [f"/etc/switchboard/{name}/*.env", f"/srv/{name}/current"]
-        inputs.append({"name": name, "group": name, "paths": paths})
-        inputs += [
-            {"name": name, "unit": unit, "paths": paths}
-            for unit in [*running, *site["restart_units"]]
-        ]
-    return inputs
-
-
 def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the units of the sites' commands, as the module host_units takes them.
 
@@ -319,6 +332,21 @@ def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
+def release_lines(releases: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return releases, as the module site_releases tells of them, as the lines of a table."""
+    if not releases:
+        return ["no release yet"]
+    lines = [f"{'release':14}{'state':13}{'when (UTC)':22}{'commit':16}by"]
+    for one in releases:
+        line = (
+            f"{one['release']:14}{one['state']:13}{one['at']:22}{one['commit'][:15]:16}{one['by']}"
+        )
+        lines.append(line.rstrip())
+        if one["state"] == "failed":
+            lines.append(f"{'':14}at step {one['step']}: {one['why']}")
+    return lines
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -326,10 +354,11 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "django_rules": django_rules,
+            "django_site_rules": django_site_rules,
             "django_units": django_units,
+            "release_lines": release_lines,
             "django_accounts": django_accounts,
             "django_ports": django_ports,
-            "django_inputs": django_inputs,
             "django_unit_inputs": django_unit_inputs,
             "django_calendar_rules": django_calendar_rules,
         }

@@ -265,7 +265,7 @@ def _of_site(
             for key, (command, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
-    for setting in ("environment", "secrets", "services"):
+    for setting in ("environment", "secrets", "services", "hooks"):
         if setting in django:
             django[setting] = _filled(django[setting], words)
     for variable in variables_of("write_paths"):
@@ -281,6 +281,15 @@ def _of_site(
     daphne["proxy_headers"] = True  # Apache sets X-Forwarded-For and X-Forwarded-Proto itself
     daphne["project_path"] = f"/srv/{name}/current/app/{project_dir}"
     daphne.setdefault("asgi_module", "")
+    scheme, usual = ("https", 443) if tls else ("http", 80)
+    listens = host.get("apache_listen_address") or "127.0.0.1"
+    web = host.get(f"apache_{scheme}_port", usual)
+    django["smoke_url"] = f"{scheme}://{ascii_names(domain)}{'' if web == usual else f':{web}'}"
+    django["smoke_server"] = f"{LOOPBACK.get(listens, listens)}:{web}"
+    folder = host.get("apache_maintenance_dir", "/var/lib/switchboard/maintenance")
+    django["maintenance_file"] = f"{folder}/{name}"
+    if live:
+        django["smoke_socket"] = given.get("websockets.health", "/")
     if live and str(instances).isdigit():
         django["restart_units"] = [
             f"daphne-{name}@{n}.service" for n in range(1, int(instances) + 1)

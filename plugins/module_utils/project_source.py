@@ -54,9 +54,7 @@ def read_project(want: dict[str, Any], cache: Path) -> Files:
         check_submodules(folder, files, exclude)
         return files
     if want["source"] == "git":
-        name = hashlib.sha256(want["repository"].encode()).hexdigest()[:12]
-        copy = cache / f"{want['site']}-{name}.git"
-        return fetch_git(want["repository"], want["version"], copy, exclude)
+        return fetch_git(want["repository"], want["version"], bare_copy(want, cache), exclude)
     digest = want["archive_sha256"]
     data = fetch_archive(want["archive"], digest, cache / f"{want['site']}-{digest[:12]}.archive")
     try:
@@ -72,6 +70,29 @@ def read_project(want: dict[str, Any], cache: Path) -> Files:
     if len(tops) == 1 and all("/" in name for name in files):
         files = {name.split("/", 1)[1]: value for name, value in files.items()}
     return files
+
+
+def bare_copy(want: dict[str, Any], cache: Path) -> Path:
+    """Return the folder of the copy that a site's repository is fetched to."""
+    name = hashlib.sha256(want["repository"].encode()).hexdigest()[:12]
+    return cache / f"{want['site']}-{name}.git"
+
+
+def commit_of(want: dict[str, Any], cache: Path) -> str:
+    """Return what a person knows the source by: its commit, or the archive's SHA-256; empty for a mere folder."""
+    if want["source"] == "archive":
+        return str(want["archive_sha256"][:12])
+    words = ["describe", "--always", "--abbrev=12"]
+    if want["source"] == "git":
+        version = want["version"]
+        words += ["refs/remote/HEAD" if version == "HEAD" else version]
+        words = ["-C", str(bare_copy(want, cache)), *words]
+    else:
+        words = ["-C", str(want["directory"]), *words, "--dirty"]
+    try:
+        return git(*words).decode().strip()
+    except ValueError:
+        return ""
 
 
 def read_directory(root: Path, exclude: list[str]) -> Files:

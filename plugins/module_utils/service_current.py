@@ -6,11 +6,12 @@ import fnmatch
 import glob
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from ansible.module_utils import wsgi_group
 
 # The suboptions of `services`, for argument specifications.
 OPTIONS: dict[str, Any] = {
@@ -20,7 +21,6 @@ OPTIONS: dict[str, Any] = {
     "paths": {"type": "list", "elements": "str", "default": []},
     "stamp": {"type": "path"},
 }
-PROC = Path("/proc")
 SYSTEM = ("/etc/", "/run/")  # units elsewhere are packages', and restarted by these
 PROPERTIES = (
     "ActiveState,MainPID,ExecMainStartTimestamp,ActiveEnterTimestamp,StateChangeTimestamp,"
@@ -53,21 +53,6 @@ def latest(paths: list[str]) -> tuple[float, str]:
             for part in [path] if path.endswith("/") else links(path):
                 found = max(found, (os.lstat(part).st_ctime, part))
     return found
-
-
-def group_began(group: str, proc: Path = PROC) -> float:
-    """Return when the oldest process of a group of mod_wsgi began, in seconds since the epoch; 0 without one."""
-    name = f"(wsgi:{group})".encode()
-    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    began = []
-    for entry in proc.iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(name):
-                ticks = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
-                began.append(boot + ticks / os.sysconf("SC_CLK_TCK"))
-        except OSError:
-            continue  # it has ended
-    return min(began, default=0.0)
 
 
 def unit_began(unit: str, told: dict[str, str]) -> float:
@@ -109,7 +94,7 @@ def reason(service: dict[str, Any], told: dict[str, str], pending: list[str] | N
         units = [told["FragmentPath"], *told["DropInPaths"].split()]
         paths += [glob.escape(path) for path in units if path.startswith(SYSTEM)]
     else:
-        began = group_began(service["group"])
+        began = wsgi_group.began(service["group"])
     if not began:
         return ""
     path = waits(service, pending or [])
@@ -139,7 +124,9 @@ def behind(
     told: dict[str, dict[str, str]] = {}
     if units:
         command = ["systemctl", "show", "--timestamp=us+utc", f"--property=Id,{PROPERTIES}", *units]
-        _, out, _ = run(command, check_rc=True, environ_update={"LC_ALL": "C"})
+        code, out, said = run(command, environ_update={"LC_ALL": "C"})
+        if code:
+            raise RuntimeError(f"systemctl show: {said}")
         for unit, block in zip(units, out.strip().split("\n\n"), strict=True):
             told[unit] = dict(line.split("=", 1) for line in block.splitlines())
     return {

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.service_current import OPTIONS, behind
+from ansible.module_utils.systemd_units import STEPS, Broken, Systemd, bring_up, planned, sockets_of
 
 DOCUMENTATION = r"""
 ---
@@ -104,179 +104,6 @@ units:
 restarted: {description: Those of them that were restarted., type: list, elements: str, returned: success}
 """
 
-PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,NeedDaemonReload,TriggeredBy"
-PLAIN: dict[str, Any] = {
-    "group": None,
-    "paths": [],
-    "stamp": None,
-    "reload": False,
-    "restart": True,
-}
-# systemd enables nothing of these; a template's instance and a generated unit are none.
-ENABLED = {"enabled", "enabled-runtime", "static", "generated", "transient", "indirect", "alias"}
-STEPS = ("stopped", "read", "reloaded", "restarted", "started")
-RESTARTS = 2  # more than these while a task waits is a unit that does not stay up
-LINES = 60
-
-
-class Broken(Exception):
-    """A unit does not run; the text says which, and why."""
-
-
-class Host:
-    """systemd, as the module asks it."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-
-    def run(self, *words: str) -> tuple[int, str]:
-        """Run a command; return its exit code and what it printed."""
-        code, out, err = self.module.run_command([*words], environ_update={"LC_ALL": "C"})
-        return code, f"{out}{err}".strip()
-
-    def shown(self, units: list[str]) -> dict[str, dict[str, str]]:
-        """Return the properties of each unit."""
-        if not units:
-            return {}
-        _, out = self.run("systemctl", "show", f"--property=Id,{PROPERTIES}", *units)
-        blocks = [
-            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            for block in out.split("\n\n")
-        ]
-        return dict(zip(units, blocks, strict=True))
-
-    def reload(self) -> None:
-        """Let systemd read its files anew."""
-        code, said = self.run("systemctl", "daemon-reload")
-        if code:
-            raise Broken(f"systemd could not read its units: {said}")
-
-    def act(self, verb: str, unit: str) -> None:
-        """Run a command of systemctl on a unit; raise Broken with its journal where that fails."""
-        code, said = self.run("systemctl", verb, unit)
-        if code:
-            raise Broken(f"{unit} could not be {PAST[verb]}: {said}\n{self.journal(unit)}")
-
-    def journal(self, unit: str) -> str:
-        """Return the last lines of a unit's journal."""
-        return self.run(
-            *("journalctl", "--no-pager", f"--lines={LINES}", "--output=cat", f"--unit={unit}")
-        )[1]
-
-    def wait(self, unit: str, seconds: int) -> None:
-        """Wait until a unit is active; raise Broken where it fails, restarts again and again, or takes too long."""
-        end = time.monotonic() + seconds
-        first = None
-        while True:
-            told = self.shown([unit])[unit]
-            restarts = int(told.get("NRestarts") or 0)
-            first = restarts if first is None else first
-            if told["ActiveState"] == "active":
-                return
-            state = f"{told['ActiveState']} ({told['SubState']})"
-            if told["ActiveState"] in ("failed", "inactive") or restarts - first > RESTARTS:
-                raise Broken(f"{unit} does not stay up: {state}\n{self.journal(unit)}")
-            if time.monotonic() > end:
-                raise Broken(f"{unit} is {state} after {seconds} s\n{self.journal(unit)}")
-            time.sleep(1)  # until it is active; the time-out above raises
-
-
-PAST = {
-    "enable": "enabled",
-    "start": "started",
-    "restart": "restarted",
-    "reload": "reloaded",
-    "disable": "disabled",
-    "stop": "stopped",
-}
-
-
-def lacking(told: dict[str, str]) -> bool:
-    """Say whether a unit that shall run is not enabled or not active."""
-    return told.get("UnitFileState") not in ENABLED or told.get("ActiveState") != "active"
-
-
-def running(told: dict[str, str]) -> bool:
-    """Say whether a unit that shall not run is enabled or active."""
-    return told.get("UnitFileState") == "enabled" or told.get("ActiveState") == "active"
-
-
-def bring_up(host: Host, plan: dict[str, list[str]], timeout: int, steady: int) -> None:
-    """Stop, restart and start what is to be, in order.
-
-    ``plan`` has lists of units: ``stopped`` for good, ``read`` anew by systemd alone, ``paused`` until they are
-    restarted, ``reloaded``, ``restarted`` and ``started``.
-    """
-    for unit in plan["stopped"]:
-        host.act("disable", unit)
-        host.act("stop", unit)
-    told = host.shown([*plan["read"], *plan["reloaded"], *plan["restarted"], *plan["started"]])
-    stale = ("not-found", "yes")
-    if any(
-        unit.get("LoadState") in stale or unit.get("NeedDaemonReload") in stale
-        for unit in told.values()
-    ):
-        host.reload()
-    for unit in plan["reloaded"]:
-        host.act("reload", unit)
-    for unit in plan["paused"]:
-        host.act("stop", unit)
-    for unit in plan["restarted"]:
-        host.act("restart", unit)
-        host.wait(unit, timeout)
-    for unit in plan["started"]:
-        if told[unit].get("UnitFileState") not in ENABLED:
-            host.act("enable", unit)
-        if told[unit].get("ActiveState") != "active" and unit not in plan["restarted"]:
-            host.act("start", unit)
-            host.wait(unit, timeout)
-    if steady:
-        time.sleep(steady)  # for a command that ends at once to have ended
-        for unit in [*plan["restarted"], *plan["started"]]:
-            host.wait(unit, timeout)
-
-
-def sockets_of(host: Host, units: list[str]) -> list[dict[str, Any]]:
-    """Return the sockets that units are started by, as services of this module.
-
-    A socket whose unit was changed and read anew by systemd has lost what it listened on; a service that is restarted
-    gets nothing from it then, and fails.
-    """
-    found: dict[str, list[str]] = {}
-    for unit, told in host.shown(units).items():
-        for socket in told.get("TriggeredBy", "").split():
-            if socket.endswith(".socket"):
-                found.setdefault(socket, []).append(unit)
-    return [
-        {"name": socket, "unit": socket, "stop_first": served, **PLAIN}
-        for socket, served in found.items()
-    ]
-
-
-def planned(host: Host, options: dict[str, Any], late: list[str]) -> dict[str, list[str]]:
-    """Return what is to be done with which units; ``late`` are the names of the services that are behind."""
-    services = [service for service in options["services"] if service["name"] in late]
-    paused = [unit for service in services for unit in service["stop_first"]]
-    read = [service["unit"] for service in services if not service["restart"]]
-    restarted = [
-        service["unit"] for service in services if service["restart"] and not service["reload"]
-    ]
-    reloaded = [
-        service["unit"]
-        for service in services
-        if service["reload"] and service["unit"] not in restarted  # which has read all of it
-    ]
-    restarted = list(dict.fromkeys([*restarted, *paused, *options["restarted"]]))
-    told = host.shown([*options["stopped"], *options["started"]])
-    return {
-        "stopped": [unit for unit in options["stopped"] if running(told[unit])],
-        "read": read,
-        "paused": paused,
-        "reloaded": reloaded,
-        "restarted": restarted,
-        "started": [unit for unit in options["started"] if lacking(told[unit])],
-    }
-
 
 def main() -> None:
     """Run the module."""
@@ -299,17 +126,19 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    host, options = Host(module), module.params
+    systemd, options = Systemd(module.run_command), module.params
     named = [service["unit"] for service in options["services"]]
     options["services"] = [
-        socket for socket in sockets_of(host, options["restarted"]) if socket["unit"] not in named
+        socket
+        for socket in sockets_of(systemd, options["restarted"])
+        if socket["unit"] not in named
     ] + options["services"]
     reasons = behind(options["services"], options["pending"], module.run_command)
-    plan = planned(host, options, list(reasons))
+    plan = planned(systemd, options, list(reasons))
     touched = list(dict.fromkeys(unit for step in STEPS for unit in plan[step]))
     if touched and not module.check_mode:
         try:
-            bring_up(host, plan, options["timeout"], options["steady"])
+            bring_up(systemd, plan, options["timeout"], options["steady"])
         except Broken as error:
             module.fail_json(msg=str(error), units=touched)
     module.exit_json(

@@ -242,7 +242,7 @@ class Cluster:
         """Look up topics and, for some of them, their settings."""
         from confluent_kafka.admin import ConfigResource
 
-        there = self.admin.list_topics(timeout=self.timeout).topics
+        there = self.listed(names)
         found = {
             name: {
                 "partitions": len(there[name].partitions),
@@ -269,6 +269,41 @@ class Cluster:
                     if int(entry.source) == DYNAMIC_TOPIC_CONFIG
                 }
         return found
+
+    def listed(self, names: list[str]) -> dict[str, Any]:
+        """Return what the brokers list, once it is whole.
+
+        A broker that has just started answers with a list that its controller has not filled yet. So what the list
+        lacks is asked for by a creation that is only tried: that one looks where topics are kept.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        # the latter is what a broker says that knows of no broker, itself included
+        early = (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError.INVALID_REPLICATION_FACTOR)
+        end = time.monotonic() + self.timeout
+        while True:
+            there: dict[str, Any] = self.admin.list_topics(timeout=self.timeout).topics
+            lacking = [NewTopic(name, 1, 1) for name in names if name not in there]
+            hidden = []
+            if lacking:
+                tried = self.admin.create_topics(
+                    lacking, validate_only=True, request_timeout=self.timeout
+                )
+                for name, future in tried.items():
+                    try:
+                        future.result(timeout=self.timeout)
+                    except KafkaException as error:
+                        if error.args[0].code() in early:
+                            hidden.append(name)
+            if not hidden:
+                return there
+            if time.monotonic() > end:
+                raise Refused(
+                    f"kafka_topics is a list with {', '.join(hidden)}: the brokers have it and do not list it after "
+                    f"{self.timeout} seconds. Look at the brokers' journals (journalctl -u kafka)."
+                )
+            time.sleep(0.2)  # until the list is whole; the time-out above raises
 
     def create(self, topics: list[Topic]) -> None:
         """Create topics."""

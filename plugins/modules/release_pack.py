@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import getpass
 import gzip
 import hashlib
 import io
 import os
 import re
+import socket
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +20,7 @@ from ansible.module_utils.project_source import (
     Files,
     Refused,
     check_large_files,
+    commit_of,
     read_project,
     refuse,
     store,
@@ -83,6 +86,11 @@ requirements:
   description: The file of requirements for pip in the pack, relative to project_dir.
   type: str
   returned: success
+commit:
+  description: What a person knows the source by, its commit mostly; empty for a mere folder.
+  type: str
+  returned: success
+by: {description: The user and the control node., type: str, returned: success}
 """
 
 
@@ -238,7 +246,14 @@ def main() -> None:
     target = cache / f"{want['site']}-{release}.tar.gz"
     if not target.exists():
         store(target, pack(files))
-    module.exit_json(changed=False, id=release, archive=str(target), requirements=name)
+    module.exit_json(
+        changed=False,
+        id=release,
+        archive=str(target),
+        requirements=name,
+        commit=commit_of(want, cache),
+        by=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
 
 
 if __name__ == "__main__":

@@ -3,22 +3,13 @@
 
 from __future__ import annotations
 
-import grp
-import gzip
-import hashlib
-import json
-import os
-import pwd
-import secrets
-import shlex
-import shutil
-import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_environment import parse, read
+from ansible.module_utils.site_build import Release
+from ansible.module_utils.site_history import Refused, Releases, locked
+from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
 ---
@@ -27,9 +18,14 @@ short_description: Build, prove and switch to a release of a Django site
 description:
   - Unpacks the archive to C(releases/<id>/app), makes the virtual environment of its locked
     requirements (shared by releases with the same lock), imports the settings and the applications,
-    runs C(check --deploy), C(collectstatic) and C(migrate) as the site's user, and only then writes
-    the site's environment files and moves the link C(current). A failure before that leaves the
-    running release and its environment as they were.
+    runs C(check --deploy), C(collectstatic) and C(migrate) as the site's user, and asks the application for
+    the paths of I(smoke). Only then it writes the site's environment files, moves the link C(current), replaces
+    mod_wsgi's processes and restarts the I(units), one at a time, and asks Apache for the same paths.
+  - A failure before the switch leaves the running release and its environment as they were. One after it brings
+    them back. The build that failed is kept in C(failed/<id>) until the next one, or the next release.
+  - What serves with older code or an older environment than is written, as after a run that was killed, is loaded anew.
+  - A lock lets one at a time change a site's release; it ends with the process.
+  - A release that was rolled back from is not switched to, unless I(again) says so.
   - A current release whose environment changes is proven with the new one before it is written.
   - What is as wanted already is left alone. Check mode tells what would change.
 options:
@@ -70,6 +66,41 @@ options:
   migrate: {description: Whether to run migrate., type: bool, default: true}
   commands: {description: 'More manage.py commands, run after migrate.', type: list, elements: str, default: []}
   keep: {description: How many releases stay on the host., type: int, default: 5}
+  unsafe_migrations:
+    description: >-
+      Whether to refuse migrations that the running release can't work with, or that lock a table, as
+      django-migration-linter knows them.
+    type: str
+    choices: [refuse, allow]
+    default: refuse
+  linter: {description: 'The lock of django-migration-linter, in the words of pip.', type: str, default: ''}
+  linter_dir:
+    description: Where it is installed when it is first needed.
+    type: path
+    default: /var/lib/switchboard/linter
+  hooks:
+    description: >-
+      The project's own commands, lists by C(before_<step>) and C(after_<step>); the steps are requirements, check,
+      collectstatic, migrate, try, switch, restart and smoke.
+    type: dict
+    default: {}
+  again: {description: Whether to switch to a release that was rolled back from., type: bool, default: false}
+  units:
+    description: The services that run the code, in the order of their restarts.
+    type: list
+    elements: str
+    default: []
+  url: {description: 'The address by which visitors know the site; empty, Apache is not asked.', type: str, default: ''}
+  server: {description: The address and port of Apache on this host., type: str, default: '127.0.0.1:80'}
+  smoke:
+    description: Paths, each with the status of its answer, or C(any) for all but a server error.
+    type: dict
+    default: {}
+  socket_path: {description: 'A path that answers WebSocket handshakes, or an empty text.', type: str, default: ''}
+  maintenance: {description: The file that closes the site., type: str, default: ''}
+  commit: {description: 'What the release was made of, for the history.', type: str, default: ''}
+  by: {description: 'Who releases, for the history.', type: str, default: ''}
+  wait: {description: Seconds to wait for somebody else's release of the same site., type: int, default: 300}
 author:
   - The Switchboard authors
 """
@@ -93,392 +124,139 @@ EXAMPLES = r"""
 RETURN = r"""
 previous: {description: 'The release id before, or an empty text.', type: str, returned: success}
 release: {description: The release id now., type: str, returned: success}
-"""
-
-# What is worth compressing: text, from a size at which it no longer fits into one packet anyway.
-COMPRESSED = (
-    ".css",
-    ".html",
-    ".ico",
-    ".js",
-    ".json",
-    ".map",
-    ".mjs",
-    ".svg",
-    ".txt",
-    ".wasm",
-    ".xml",
-)
-LEAST_COMPRESSED = 1024  # bytes
-
-
-def compress(folder: str) -> None:
-    """Put a compressed copy beside each static file of text that gets smaller by it; Apache sends it as it is."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(place, name)
-            if not name.endswith(COMPRESSED) or os.path.islink(path) or name + ".gz" in names:
-                continue
-            # The folder is the site's, and this is root: no link is followed, nothing is overwritten.
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-                whole = file.read()
-            # No time and no name in it: the same file gives the same bytes.
-            small = gzip.compress(whole, mtime=0)
-            if len(whole) >= LEAST_COMPRESSED and len(small) < len(whole):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with open(os.open(path + ".gz", flags, 0o644), "wb") as file:
-                    file.write(small)
-
-
-# `manage.py` with more checks silenced than the project's settings silence; arguments: those, then the command.
-CHECK = """
-import json, sys, django
-from django.conf import settings
-from django.core.management import execute_from_command_line
-silenced = json.loads(sys.argv[1])
-django.setup()
-settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, *silenced]
-execute_from_command_line(sys.argv[2:])
+left:
+  description: The id that was asked for and left out because somebody rolled back from it.
+  type: str
+  returned: success
+seconds: {description: Seconds that each step took., type: dict, returned: success}
+units: {description: The units that were restarted., type: list, elements: str, returned: success}
+unasked: {description: 'Why Apache was not asked for the paths, or an empty text.', type: str, returned: success}
 """
 
 
-class Refused(Exception):
-    """The release can't be served; the text names the variable, its value and the remedy."""
+class Change:
+    """The way from the release that is served to the one that is wanted."""
 
+    def __init__(self, params: dict[str, Any], releases: Releases, serving: Serving) -> None:
+        self.releases, self.serving = releases, serving
+        self.previous, self.left = releases.live(), ""
+        if releases.taken_back(params["id"]) and self.previous and not params["again"]:
+            self.left = params["id"] if params["id"] != self.previous else ""
+            params = {**params, "id": self.previous}
+        self.params, self.release = params, Release(params, releases)
+        self.moves = self.previous != self.release.id or not self.release.ready.exists()
+        self.rewrites = self.release.write_script(write=False)
+        self.files = self.release.changed_files()
+        self.writes = bool(self.moves or self.rewrites or self.files)
 
-def last_lines(text: str, count: int = 12) -> str:
-    """Return the last lines of a program's output, where a Python traceback says what is wrong."""
-    return "\n".join(text.strip().splitlines()[-count:])
-
-
-class Release:
-    """One release of one site, on this host."""
-
-    def __init__(self, params: dict[str, Any]) -> None:
-        self.params = params
-        self.site: str = params["site"]
-        self.id: str = params["id"]
-        self.home = Path(params["home"])
-        self.path = self.home / "releases" / self.id
-        self.current = self.home / "current"
-        self.ready = self.path / ".ready"
-        self.project = self.path / "app" / params["project_dir"]
-        self.python = self.path / "venv" / "bin" / "python"
-        self.static = self.path / "static"
-        self.folder = Path(params["environment_dir"])
-        self.files = {
-            "settings.env": params["settings"],
-            "secrets.env": params["secrets"],
-            "secret_key.env": self.with_key(params["secret_key"]),
+    def answer(self, changed: bool) -> dict[str, Any]:
+        """Return what the module returns whatever it does."""
+        return {
+            "changed": changed,
+            "previous": self.previous,
+            "release": self.release.id,
+            "left": self.left,
+            "seconds": self.release.seconds,
+            "units": [],
+            "unasked": "",
+            "diff": differences(self.release, self.previous, self.files),
         }
-        self.environment = read(self.folder, self.files) if self.folder.is_dir() else {}
 
-    def with_key(self, text: str) -> str:
-        """Return the text of secret_key.env, with the host's own key where the text names none."""
-        for name, value in parse(text).items():
-            if not value:
-                path = self.folder / "secret_key.env"
-                known = (
-                    list(parse(path.read_text(encoding="utf-8")).values()) if path.is_file() else []
-                )
-                key = (known or [""])[0] or secrets.token_hex(32)
-                text = text.replace(f'{name}=""', f'{name}="{key}"')
-        return text
+    def predicted(self) -> dict[str, Any]:
+        """Return what `done` would, and change nothing."""
+        return self.answer(self.writes or self.serving.behind())
 
-    def previous(self) -> str:
-        """Return the id of the current release, or an empty text."""
-        return os.path.basename(os.readlink(self.current)) if self.current.is_symlink() else ""
-
-    def hide(self, text: str) -> str:
-        """Take the values of the site's environment that are or could be secrets out of a text."""
-        secret = [
-            *parse(self.files["secrets.env"]).values(),
-            *parse(self.files["secret_key.env"]).values(),
-            *(
-                value
-                for name, value in self.environment.items()
-                if any(word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "KEY"))
-            ),
-        ]
-        for value in sorted(secret, key=len, reverse=True):
-            if len(value) >= 4:  # a shorter one would take letters out of every word
-                text = text.replace(value, "********")
-        return text
-
-    def run(self, command: list[str], variable: str, value: object, why: str, remedy: str) -> str:
-        """Run a command in the project as the site's user; raise Refused when it fails."""
-        environment = {
-            "PATH": f"{self.path}/venv/bin:/usr/local/bin:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(self.home),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **self.environment,
-        }
-        if self.params["static_root_variable"]:
-            environment[self.params["static_root_variable"]] = str(self.static)
-        result = subprocess.run(
-            command,
-            cwd=self.project,
-            env=environment,
-            user=self.site,
-            group=self.site,
-            extra_groups=[],
-            umask=0o027,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if result.returncode:
-            output = self.hide(last_lines(result.stdout))
-            raise Refused(
-                f"{variable} is {value}: {why} {remedy} The running release is untouched. It said:\n{output}"
-            )
-        return result.stdout
-
-    def manage(self, *words: str) -> list[str]:
-        """Return the command line of a manage.py command."""
-        return [str(self.python), "manage.py", *words]
-
-    def changed_files(self) -> list[str]:
-        """Return the names of the environment files whose text, owner or mode is not as wanted."""
+    def done(self) -> dict[str, Any]:
+        """Make the wanted release the one that is served, or raise Refused with the former one in its place."""
+        answer = self.answer(True)
+        if not self.writes and not self.serving.behind():
+            return answer | {"changed": False}
+        new = not self.release.ready.exists()
         try:
-            group = grp.getgrnam(self.site).gr_gid
-        except KeyError:  # a check of a host that lacks the site
-            return list(self.files)
-        wrong = []
-        for name, text in self.files.items():
-            path = self.folder / name
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                wrong.append(name)
-                continue
-            found = path.stat()
-            if (found.st_uid, found.st_gid, found.st_mode & 0o7777) != (0, group, 0o640):
-                wrong.append(name)
-        return wrong
-
-    def write_environment(self, names: list[str]) -> None:
-        """Replace environment files, each in one step, for root and the site's group alone."""
-        group = grp.getgrnam(self.site).gr_gid
-        for name in names:
-            draft = self.folder / f".{name}.new"
-            draft.unlink(missing_ok=True)
-            with open(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-            ) as file:
-                file.write(self.files[name])
-                os.fchown(file.fileno(), 0, group)
-                os.fchmod(file.fileno(), 0o640)
-            os.replace(draft, self.folder / name)
-
-    def unpack(self) -> None:
-        """Lay the project out, readable by the site's group alone."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        (self.path / "app").mkdir(parents=True)
-        os.chmod(self.path, 0o755)  # noqa: S103 - Apache passes through to static and wsgi.py
-        group = grp.getgrnam(self.site).gr_gid
-        with tarfile.open(self.params["archive"]) as archive:
-            if hasattr(tarfile, "data_filter"):  # Debian 12's Python may lack it
-                archive.extraction_filter = tarfile.data_filter
-            archive.extractall(self.path / "app")  # noqa: S202 - made by release_pack: plain files, relative names
-        for folder, folders, names in os.walk(self.path / "app"):
-            for name in [".", *folders, *names]:
-                entry = os.path.join(folder, name)
-                os.chown(entry, 0, group)
-                os.chmod(
-                    entry, 0o750 if os.path.isdir(entry) or os.access(entry, os.X_OK) else 0o640
-                )
-
-    def virtualenv(self) -> None:
-        """Make the virtual environment of the locked requirements, or take the one that is there."""
-        requirements = self.project / self.params["requirements"]
-        version = subprocess.run(
-            [self.params["python"], "-VV"], capture_output=True, check=True
-        ).stdout
-        key = hashlib.sha256(
-            requirements.read_bytes() + version + " ".join(self.params["pip_args"]).encode()
-        ).hexdigest()[:12]
-        path = self.home / "venvs" / key
-        if not (path / ".complete").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            path.parent.mkdir(exist_ok=True)
-            for command in (
-                [self.params["python"], "-m", "venv", str(path)],
-                [
-                    str(path / "bin" / "python"),
-                    *(
-                        "-m",
-                        "pip",
-                        "install",
-                        "--no-input",
-                        "--disable-pip-version-check",
-                        "--quiet",
-                    ),
-                    *(["--require-hashes"] if self.params["require_hashes"] else []),
-                    *self.params["pip_args"],
-                    *("-r", str(requirements)),
-                ],
-            ):
-                result = subprocess.run(
-                    command,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    umask=0o022,
-                    check=False,
-                )
-                if result.returncode:
-                    shutil.rmtree(path, ignore_errors=True)
-                    raise Refused(
-                        f"django_requirements is {self.params['requirements']}: pip could not install it. "
-                        "Correct the lock, or make the package index reachable from this host. "
-                        f"The running release is untouched. It said:\n{last_lines(result.stdout)}"
-                    )
-            (path / ".complete").touch()
-        (self.path / "venv").symlink_to(os.path.relpath(path, self.path))
-
-    def prove(self) -> None:
-        """Import the settings and the applications, and run Django's checks."""
-        self.run(
-            [str(self.python), "-c", "import django; django.setup()"],
-            "django_settings_module",
-            self.params["settings_module"],
-            "it does not import.",
-            "Correct it, or what django_environment gives it.",
-        )
-        for kind in ("wsgi", "asgi"):
-            module, name = self.params[f"{kind}_module"], self.params[f"{kind}_callable"]
-            if module:
-                self.run(
-                    [
-                        str(self.python),
-                        "-c",
-                        f"import importlib; importlib.import_module({module!r}).{name}",
-                    ],
-                    f"django_{kind}_module",
-                    module,
-                    f"importing {name} from it fails.",
-                    "Correct the module or the name.",
-                )
-        level = self.params["check_fail_level"]
-        self.run(
-            [
-                str(self.python),
-                "-c",
-                CHECK,
-                json.dumps(self.params["checks_silenced"]),
-                *("manage.py", "check", "--deploy", "--fail-level", level),
-            ],
-            "django_check_fail_level",
-            level,
-            "`manage.py check --deploy` found what that level refuses.",
-            "Fix what it names, or silence it in the project's settings.",
-        )
-
-    def collect(self, pretend: bool = False) -> None:
-        """Collect the static files as the site's user, then take them from it: nobody may change them.
-
-        With ``pretend`` only try whether they could be.
-        """
-        account = pwd.getpwnam(self.site)
-        if not pretend:
-            self.static.mkdir()
-            os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
-        if not self.params["static_root_variable"]:
-            return
-        if not pretend:
-            os.chown(self.static, account.pw_uid, account.pw_gid)
-        self.run(
-            self.manage("collectstatic", "--noinput", "--verbosity", "0", *["--dry-run"] * pretend),
-            "django_static_root_variable",
-            self.params["static_root_variable"],
-            "`manage.py collectstatic` failed.",
-            "Let the settings read STATIC_ROOT from that environment variable, or leave it empty.",
-        )
-        if pretend:
-            return
-        compress(self.static)
-        for folder, folders, names in os.walk(self.static):
-            for name in [".", *folders, *names]:
-                entry = os.path.join(folder, name)
-                os.chown(entry, 0, 0)
-                os.chmod(entry, 0o755 if os.path.isdir(entry) else 0o644)
-
-    def migrate(self) -> None:
-        """Bring the database up to the release, and run the commands that come after it."""
-        if self.params["migrate"]:
-            self.run(
-                self.manage("migrate", "--noinput"),
-                "django_migrate",
-                "true",
-                "`manage.py migrate` failed.",
-                "Fix the migration; the database may hold those that came before it.",
-            )
-        for command in self.params["commands"]:
-            self.run(
-                self.manage(*shlex.split(command)),
-                "django_commands",
-                command,
-                "`manage.py` failed with it.",
-                "Correct the command.",
-            )
-
-    def build(self) -> None:
-        """Do all that comes before the switch. On failure remove the half-made release and its pack."""
-        try:
-            self.unpack()
-            self.virtualenv()
-            subprocess.run(
-                [str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False
-            )
-            self.prove()
-            self.collect()
-            self.migrate()
+            if self.writes:
+                self.prepare(new)
+            self.serve(answer)
+        except Refused as error:
+            raise Refused(f"{error}\n{self.refused(new, error)}") from error
         except BaseException:
-            shutil.rmtree(self.path, ignore_errors=True)
-            Path(self.params["archive"]).unlink(missing_ok=True)
+            if new and self.releases.live() != self.release.id:
+                self.release.keep_for_a_look()
             raise
-        self.ready.touch()
+        return answer
 
-    def write_script(self, write: bool) -> bool:
-        """Tell whether the WSGI script differs from the wanted one, and write it if asked to."""
-        path = self.path / "wsgi.py"
-        text = self.params["wsgi_script"]
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            return False
-        if write:
-            draft = path.with_suffix(".new")
-            draft.write_text(text, encoding="utf-8")
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        return True
+    def prepare(self, new: bool) -> None:
+        """Do what comes before the switch."""
+        release = self.release
+        if new:
+            release.build()
+        else:
+            release.prove()
+            if self.files:  # they may name another database, or STATIC_ROOT no longer
+                with release.stage("collectstatic"):
+                    release.collect(pretend=True)
+                release.migrate()
+        release.attempt(self.params["url"], self.params["smoke"])
+        if new:
+            release.ready.touch()
 
-    def switch(self) -> None:
-        """Point the link at this release in one step (rename(2) is atomic)."""
-        draft = self.home / ".current.new"
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(os.path.join("releases", self.id))
-        os.replace(draft, self.current)
+    def serve(self, answer: dict[str, Any]) -> None:
+        """Switch, let the processes load the release, ask for its pages; on a failure bring the former one back."""
+        release, before = self.release, self.release.written()
+        try:
+            with release.stage("switch"):
+                release.write_environment(self.files)
+                release.write_script(write=True)
+                if self.moves:
+                    self.releases.switch(release.id)
+            with release.stage("restart"):
+                answer["units"] = self.serving.load()["units"]
+            with release.stage("smoke"):
+                answer["unasked"] = self.serving.smoke()
+        except Refused as error:
+            if self.previous:
+                release.restore(before)
+                self.releases.switch(self.previous)
+                self.back(error)
+            raise
+        if self.moves:
+            self.releases.unmark(release.id)
+            release.ready.touch()  # it is the newest now
+            self.releases.prune(self.params["keep"], release.id, self.previous)
+        told = [event["release"] for event in self.releases.events() if event["event"] != "refused"]
+        if told[-1:] != [release.id]:
+            self.note("released", seconds=release.seconds)
 
-    def prune(self, previous: str) -> None:
-        """Remove releases beyond the newest ``keep``, and the packs and environments nobody uses."""
-        releases = sorted(
-            (path for path in (self.home / "releases").iterdir() if (path / ".ready").exists()),
-            key=lambda path: (path / ".ready").stat().st_mtime,
-            reverse=True,
+    def back(self, first: Refused) -> None:
+        """Let the processes load the former release."""
+        try:
+            self.serving.load()
+        except Refused as second:
+            raise Refused(f"{first}\nNor does the former release serve: {second}") from second
+
+    def refused(self, new: bool, error: Refused) -> str:
+        """Keep the failed build, note why, and return what is to be said of the release that is served."""
+        release = self.release
+        text = "The running release is untouched."
+        if release.step in ("switch", "restart", "smoke"):
+            text = f"The release {self.previous} is served again." if self.previous else ""
+        if new and self.releases.live() != release.id:
+            place = release.keep_for_a_look()
+            text += f" What failed is in {place}." if place else ""
+        if self.writes:
+            self.note("refused", step=release.step, why=str(error).splitlines()[0][:300])
+        return text.strip()
+
+    def note(self, event: str, **more: Any) -> None:
+        """Add a line to the site's history."""
+        params = self.params
+        self.releases.note(
+            event,
+            self.release.id,
+            commit=params["commit"],
+            by=params["by"],
+            **{"from": self.previous},
+            **more,
         )
-        for path in releases[self.params["keep"] :]:
-            if path.name not in (self.id, previous):
-                shutil.rmtree(path)
-        for archive in (self.home / "archives").glob("*.tar.gz"):
-            if not (self.home / "releases" / archive.name.removesuffix(".tar.gz")).is_dir():
-                archive.unlink()
-        used = {os.path.realpath(path / "venv") for path in (self.home / "releases").iterdir()}
-        for path in (self.home / "venvs").iterdir():
-            if os.path.realpath(path) not in used:
-                shutil.rmtree(path)
 
 
 def main() -> None:
@@ -512,37 +290,33 @@ def main() -> None:
             "migrate": flag,
             "commands": {"type": "list", "elements": "str", "default": []},
             "keep": {"type": "int", "default": 5},
+            "unsafe_migrations": {
+                "type": "str",
+                "choices": ["refuse", "allow"],
+                "default": "refuse",
+            },
+            "linter": {"type": "str", "default": ""},
+            "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
+            "hooks": {"type": "dict", "default": {}},
+            "again": {"type": "bool", "default": False},
+            "commit": {"type": "str", "default": ""},
+            **SERVING,
         },
         supports_check_mode=True,
     )
-    release = Release(module.params)
-    previous = release.previous()
-    moves = previous != release.id or not release.ready.exists()
-    rewrites = release.write_script(write=False)
-    files = release.changed_files()
-    answer = {
-        "changed": bool(moves or rewrites or files),
-        "previous": previous,
-        "release": release.id,
-        "diff": differences(release, previous, files),
-    }
-    if module.check_mode or not answer["changed"]:
-        module.exit_json(**answer)
+    params, releases = module.params, Releases(Path(module.params["home"]))
+    serving = Serving.of(params, module.run_command)
     try:
-        if not release.ready.exists():
-            release.build()
-        else:
-            release.prove()
-            if files:  # they may name another database, or STATIC_ROOT no longer
-                release.collect(pretend=True)
-                release.migrate()
+        if module.check_mode:
+            module.exit_json(**Change(params, releases, serving).predicted())
+        if not releases.home.is_dir():
+            raise Refused(
+                f"the host has no {releases.home}. Run site.yml, which sets the site up, first."
+            )
+        with locked(releases.home, params["by"], params["wait"]):
+            answer = Change(params, releases, serving).done()
     except Refused as error:
-        module.fail_json(msg=f"Site {release.site}: {error}")
-    release.write_environment(files)
-    release.write_script(write=True)
-    if moves:
-        release.switch()
-        release.prune(previous)
+        module.fail_json(msg=f"Site {params['site']}: {error}")
     module.exit_json(**answer)
 
 
@@ -550,8 +324,8 @@ def differences(release: Release, previous: str, files: list[str]) -> list[dict[
     """Return what changes, for the diff; of secrets it names the file alone."""
     found = [
         {
-            "before": f"{release.current} -> {previous}\n",
-            "after": f"{release.current} -> {release.id}\n",
+            "before": f"{release.releases.current} -> {previous}\n",
+            "after": f"{release.releases.current} -> {release.id}\n",
         }
     ]
     for name in files:

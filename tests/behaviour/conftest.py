@@ -15,7 +15,8 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.sites import Site
-from tests.behaviour.summary import table
+from tests.report.plugin import Descriptions, Recorder
+from tests.report.record import UNSEEN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +52,11 @@ class Prediction:
         self.output.seek(0)
         return code, self.output.read()
 
+    def ended(self) -> str | None:
+        """Return the output of a run that came to its end by itself, None of any other."""
+        code = self.run.poll()
+        return self.result()[1] if code is not None and code >= 0 else None
+
     def judge(self, name: str) -> None:
         """Fail unless the run comes to its end and would change nothing on a host; say all that it would."""
         code, output = self.result()
@@ -77,18 +83,58 @@ def recap(output: str, host: str) -> dict[str, int]:
 
 
 RUN = pytest.StashKey[Prediction]()
+RECORDER = pytest.StashKey[Recorder]()
+DESCRIBED = pytest.StashKey[Descriptions]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the option that asks for a report."""
+    parser.getgroup("switchboard").addoption(
+        "--verify-report",
+        metavar="DIR",
+        type=Path,
+        help="look at each host beside the tests, and write DIR/report.json and DIR/report.html",
+    )
+    parser.getgroup("switchboard").addoption(
+        "--verify-name", metavar="NAME", help="what the report calls the inventory"
+    )
+
+
+def inventory_of(config: pytest.Config) -> str:
+    """Return the path of the inventory whose hosts are tested."""
+    return config.option.ansible_inventory or str(ROOT / "inventory" / "demo")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the record of the run."""
+    name = config.option.verify_name or inventory_of(config)
+    recorder = Recorder(name, config.option.verify_report)
+    config.stash[RECORDER] = recorder
+    config.pluginmanager.register(recorder)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin the prediction where a test will look at it."""
+    """Begin the prediction where a test will look at it, and look at the hosts where a report is wanted."""
+    config = session.config
+    if config.option.collectonly:
+        return
     wanted = any("prediction" in getattr(item, "fixturenames", ()) for item in session.items)
-    if (
-        wanted
-        and not session.config.option.collectonly
-        and "MOLECULE_SCENARIO_NAME" not in os.environ
-    ):
-        inventory = session.config.option.ansible_inventory or str(ROOT / "inventory" / "demo")
-        session.config.stash[RUN] = Prediction(inventory)
+    if wanted and "MOLECULE_SCENARIO_NAME" not in os.environ:
+        config.stash[RUN] = Prediction(inventory_of(config))
+    recorder = config.stash[RECORDER]
+    try:
+        recorder.begin(session.items, lambda: describe(config))
+    except UndescribedError as error:
+        recorder.trouble = str(error)
+    if recorder.trouble:
+        pytest.exit("there is nothing to look at", returncode=UNSEEN)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ask nothing of a host that could not be reached: each test would wait for it anew."""
+    if heard := item.config.stash[RECORDER].unreached(item):
+        pytest.skip(f"the host could not be reached: {heard}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -96,18 +142,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     prediction = session.config.stash.get(RUN, None)
     if prediction:
         prediction.stop()
+    recorder = session.config.stash[RECORDER]
+    recorder.finish(prediction.ended() if prediction else None)
+    if recorder.code == UNSEEN:
+        session.exitstatus = UNSEEN
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one table what was looked at, what fell short, and what to do."""
-    results = []
-    for outcome in ("passed", "failed", "error", "skipped"):
-        for report in terminalreporter.getreports(outcome):
-            crash = getattr(report.longrepr, "reprcrash", None)
-            results.append((report.nodeid, outcome, str(crash.message) if crash else ""))
-    if results:
+    """Say in one table what was looked at on which host, what fell short, and what to do."""
+    lines = terminalreporter.config.stash[RECORDER].lines()
+    if lines:
         terminalreporter.section("summary")
-        for line in table(results):
+        for line in lines:
             terminalreporter.write_line(line)
 
 
@@ -117,23 +163,38 @@ def prediction(request: pytest.FixtureRequest) -> Prediction:
     return request.config.stash[RUN]
 
 
+class UndescribedError(Exception):
+    """The inventory says nothing that can be understood; the message is Ansible's."""
+
+
+def describe(config: pytest.Config) -> Descriptions:
+    """Map each host to what the inventory says of it; playbooks/describe.yml writes it, once a session.
+
+    Raises:
+        UndescribedError: the playbook failed.
+    """
+    if DESCRIBED not in config.stash:
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["ansible-playbook", "-i", inventory_of(config), "playbooks/describe.yml"]
+            result = subprocess.run(
+                [*command, "-e", json.dumps({"describe_dir": folder})],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if result.returncode:
+                raise UndescribedError(result.stdout[-4000:] + result.stderr[-4000:])
+            config.stash[DESCRIBED] = {
+                path.stem: json.loads(path.read_text()) for path in Path(folder).glob("*.json")
+            }
+    return config.stash[DESCRIBED]
+
+
 @pytest.fixture(scope="session")
-def descriptions(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
-    """Map each host to what the inventory says of it; playbooks/describe.yml writes it."""
-    inventory = request.config.option.ansible_inventory or ROOT / "inventory" / "demo"
-    folder = tmp_path_factory.mktemp("describe")
-    command = ["ansible-playbook", "-i", inventory, ROOT / "playbooks" / "describe.yml"]
-    result = subprocess.run(
-        [*map(str, command), "-e", json.dumps({"describe_dir": str(folder)})],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+def descriptions(request: pytest.FixtureRequest) -> Descriptions:
+    """Map each host to what the inventory says of it."""
+    return describe(request.config)
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,7 @@ def configured(host: Host, directive: str) -> int:
 def test_children_have_the_threads_that_the_sockets_need(
     host: Host, deployed: dict[str, Any], sites: list[Site]
 ) -> None:
+    """Apache has a thread for each WebSocket that the inventory allows, and more for pages."""
     threads = configured(host, "ThreadsPerChild")
     workers = configured(host, "MaxRequestWorkers")
     assert workers > deployed["apache"]["max_websockets"]
@@ -73,12 +74,14 @@ def test_children_have_the_threads_that_the_sockets_need(
 
 
 def test_server_limit_has_room_for_children_that_wait_for_their_sockets(host: Host) -> None:
+    """Apache has room for new processes while old ones wait for their WebSockets to close."""
     generation = configured(host, "MaxRequestWorkers") // configured(host, "ThreadsPerChild")
     assert configured(host, "ServerLimit") >= 2 * generation
     assert configured(host, "ThreadLimit") >= configured(host, "ThreadsPerChild")
 
 
 def test_open_files_suffice_for_two_connections_a_thread(host: Host) -> None:
+    """Apache may open as many files as all its threads need at the same time."""
     need = 2 * configured(host, "ThreadsPerChild")
     for child in children(host):
         assert int(child["Files"].split()[0]) > need, child["Args"]
@@ -86,6 +89,7 @@ def test_open_files_suffice_for_two_connections_a_thread(host: Host) -> None:
 
 
 def test_each_site_has_wsgi_processes_of_its_own_user(host: Host, sites: list[Site]) -> None:
+    """Each site has as many Django processes as it should, all of its own user."""
     running = children(host)
     for site in sites:
         uid = host.check_output("id -u %s", site.settings["wsgi_user"])
@@ -95,6 +99,7 @@ def test_each_site_has_wsgi_processes_of_its_own_user(host: Host, sites: list[Si
 
 
 def test_no_process_but_the_parent_and_its_loggers_is_root(host: Host) -> None:
+    """No process of Apache runs as root but the first one and those that write its logs."""
     parent = show(host, "MainPID")
     for child in children(host):
         if child["Pid"].strip() != parent and "rotatelogs" not in child["Args"]:
@@ -102,6 +107,7 @@ def test_no_process_but_the_parent_and_its_loggers_is_root(host: Host) -> None:
 
 
 def test_modules_are_those_of_the_mode(host: Host, sites: list[Site]) -> None:
+    """Apache has loaded the modules that it needs, and none that lists folders."""
     loaded = host.check_output("apache2ctl -M 2>/dev/null")
     seed = any(site.is_seed for site in sites)
     for module in ("rewrite", "proxy", "proxy_wstunnel", "wsgi", "mpm_event"):
@@ -113,11 +119,13 @@ def test_modules_are_those_of_the_mode(host: Host, sites: list[Site]) -> None:
 
 
 def test_the_server_tells_its_name_alone(sites: list[Site]) -> None:
+    """Answers name the server Apache, without a version."""
     for site in sites:
         assert site.page("/").header("Server") == "Apache"
 
 
 def test_the_page_of_debian_is_gone(sites: list[Site]) -> None:
+    """Nobody sees the page that Debian's package brings."""
     for site in sites:
         assert b"Debian" not in site.page("/").body
         assert b"Debian" not in site.ask(rawhttp.get("/", "no-such-site.invalid")).body
@@ -125,6 +133,7 @@ def test_the_page_of_debian_is_gone(sites: list[Site]) -> None:
 
 @pytest.mark.probe
 def test_static_files_come_from_apache_itself(probe: Site) -> None:
+    """Static files come from Apache, not from Django."""
     response = probe.page("/static/beacon/probe.txt")
     assert response.status == 200
     assert response.body == b"a static file of the probe project\n"
@@ -134,18 +143,21 @@ def test_static_files_come_from_apache_itself(probe: Site) -> None:
 
 @pytest.mark.probe
 def test_folders_of_static_files_are_not_listed(probe: Site) -> None:
+    """Nobody can list a folder of static files."""
     for path in ("/static/", "/static/beacon/"):
         assert probe.page(path).status in (403, 404), path
 
 
 @pytest.mark.probe
 def test_a_path_above_the_static_files_is_not_reached(probe: Site) -> None:
+    """No path leads from the static files to what lies above them."""
     for path in ("/static/../wsgi.py", "/static/%2e%2e/wsgi.py", "/static/..%2fwsgi.py"):
         assert b"import" not in probe.page(path).body, path
 
 
 @pytest.mark.probe
 def test_a_body_above_the_limit_is_refused(probe: Site) -> None:
+    """A request with a body above the limit is refused."""
     limit = probe.settings["limit_request_body"]
     head = f"POST / HTTP/1.1\r\nHost: {probe.host}\r\nContent-Length: {limit + 1}\r\n\r\n"
     assert probe.ask(head.encode()).status == 413
@@ -153,12 +165,14 @@ def test_a_body_above_the_limit_is_refused(probe: Site) -> None:
 
 @pytest.mark.probe
 def test_django_gets_the_authorization_header(probe: Site) -> None:
+    """Django receives the Authorization header."""
     told = probe.page("/", 15, "Authorization: Basic dGVzdDp0ZXN0").json()
     assert told["headers"]["HTTP_AUTHORIZATION"] == "Basic dGVzdDp0ZXN0"
 
 
 @pytest.mark.probe
 def test_query_strings_stay_out_of_the_logs(host: Host, probe: Site) -> None:
+    """Query strings, which may hold tokens, are in no log."""
     secret = f"token{time.time_ns()}"
     mark = f"page{time.time_ns()}"
     referer = f"Referer: http://{probe.host}/from?ticket={secret}"

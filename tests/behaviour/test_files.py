@@ -41,6 +41,7 @@ def secrets(host: Host, sites: list[str]) -> Secrets:
 
 
 def test_environment_files_are_for_the_site_alone(host: Host, sites: list[str]) -> None:
+    """Files with a site's environment and secrets are for root and the site alone."""
     for site in sites:
         folder = host.file(f"/etc/switchboard/{site}")
         assert (folder.user, folder.group, folder.mode) == ("root", site, 0o750)
@@ -50,11 +51,13 @@ def test_environment_files_are_for_the_site_alone(host: Host, sites: list[str]) 
 
 
 def test_each_site_has_its_own_secret_key(secrets: Secrets, sites: list[str]) -> None:
+    """Each site has a secret key of its own."""
     keys = {value for value in secrets.values.values() if len(value) >= 50}
     assert len(keys) == len(sites)
 
 
 def test_a_site_cannot_change_its_own_code(host: Host, sites: list[str]) -> None:
+    """A site cannot change its own code."""
     for site in sites:
         writable = host.check_output(
             "find -L /srv/%s/current/app /srv/%s/current/static /srv/%s/current/wsgi.py "
@@ -65,6 +68,7 @@ def test_a_site_cannot_change_its_own_code(host: Host, sites: list[str]) -> None
 
 
 def test_another_site_cannot_read_code_or_data(host: Host, sites: list[str]) -> None:
+    """A site's code and data cannot be read by other users."""
     for site in sites:
         for folder, others in (
             ("current/app", 0),
@@ -75,6 +79,7 @@ def test_another_site_cannot_read_code_or_data(host: Host, sites: list[str]) -> 
 
 
 def test_units_belong_to_root(host: Host) -> None:
+    """Units and programs belong to root, and only root may write them."""
     found = host.check_output(
         "find /etc/systemd/system /usr/local/lib/switchboard /usr/local/sbin /usr/local/bin /opt "
         "\\( -not -user root -o -perm /022 \\) -not -type l"
@@ -83,12 +88,14 @@ def test_units_belong_to_root(host: Host) -> None:
 
 
 def test_no_secret_is_in_a_process_list(host: Host, secrets: Secrets) -> None:
+    """No secret is in the list of processes."""
     arguments = host.run("cat /proc/[0-9]*/cmdline").stdout_bytes
     assert arguments
     assert secrets.found_in(arguments) == []
 
 
 def test_no_secret_is_in_a_log(host: Host, secrets: Secrets) -> None:
+    """No secret is in a log."""
     logs = host.run(
         "journalctl --no-pager --output=cat; find /var/log -type f -not -path '*/journal/*' "
         "-size -4M -exec cat {} +"
@@ -98,6 +105,7 @@ def test_no_secret_is_in_a_log(host: Host, secrets: Secrets) -> None:
 
 
 def test_no_secret_is_in_a_file_that_all_may_read(host: Host, secrets: Secrets) -> None:
+    """No secret is in a file that every user may read."""
     contents = host.run(
         "find /etc /srv /opt /usr/local /var/lib /tmp /run -xdev -type f -perm -004 -size -512k "
         "-not -path '*/venvs/*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' "

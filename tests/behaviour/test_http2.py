@@ -111,11 +111,13 @@ def pseudo_first(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def test_every_row_has_its_word() -> None:
+    """The contract of routing says of each row what it is over HTTP/2."""
     assert sorted(COLUMN) == sorted(row["id"] for row in TABLE["rows"])
 
 
 @pytest.mark.parametrize("row", [name for name, told in COLUMN.items() if isinstance(told, dict)])
 def test_row(probe: Site, row: str) -> None:
+    """A request over HTTP/2 is answered by whom the contract of routing names."""
     echo = probe.under("echo")
     upgrade, h2c = ("upgrade", "websocket"), ("upgrade", "h2c")
     asked: dict[str, list[list[tuple[str, str]]]] = {

@@ -30,6 +30,7 @@ def logged(host: Host, site: Site, mark: str) -> dict[str, Any]:
 
 
 def test_answers_carry_the_headers_of_security(sites: list[Site]) -> None:
+    """Each answer carries the security headers of the inventory, once."""
     for site in sites:
         for answer in (site.page("/"), site.page("/no-such-page-6f1c")):
             for name in site.settings["security_headers"]:
@@ -37,6 +38,7 @@ def test_answers_carry_the_headers_of_security(sites: list[Site]) -> None:
 
 
 def test_a_page_may_open_the_sites_own_sockets(sites: list[Site]) -> None:
+    """The content security policy lets a page open the site's own WebSockets."""
     for site in sites:
         policy = site.page("/").header("Content-Security-Policy") or ""
         if site.prefix and "connect-src" in policy:
@@ -49,12 +51,14 @@ def test_a_page_may_open_the_sites_own_sockets(sites: list[Site]) -> None:
 
 @pytest.mark.probe
 def test_where_the_project_says_nothing_the_policy_names_the_sockets(probe: Site) -> None:
+    """Where the project sets no content security policy, the one of the inventory names the site's WebSockets."""
     policy = probe.page("/").header("Content-Security-Policy") or ""
     assert probe.origin.replace("http", "ws", 1) in policy
 
 
 @pytest.mark.probe
 def test_a_request_has_one_number_everywhere(host: Host, probe: Site) -> None:
+    """A request has the same number in the answer, in Django, in Daphne and in the log."""
     answer = probe.page("/")
     number = answer.header("X-Request-Id")
     assert number
@@ -72,6 +76,7 @@ def test_a_request_has_one_number_everywhere(host: Host, probe: Site) -> None:
 
 @pytest.mark.probe
 def test_the_log_tells_who_answered(host: Host, probe: Site) -> None:
+    """The access log says who answered each request."""
     mark = f"mark{time.time_ns()}"
     for path, answerer, status in (
         ("/{mark}", "mod_wsgi", 200),
@@ -93,12 +98,14 @@ def test_the_log_tells_who_answered(host: Host, probe: Site) -> None:
 
 
 def test_logs_are_for_administrators_alone(host: Host, sites: list[Site]) -> None:
+    """Only administrators may read a site's logs."""
     for site in sites:
         folder = host.file(f"/var/log/apache2/{site.name}")
         assert (folder.user, folder.group, folder.mode) == ("root", "adm", 0o750)
 
 
 def test_logs_begin_anew_each_day_without_a_reload(host: Host, sites: list[Site]) -> None:
+    """Logs begin anew each day, and old ones are removed."""
     running = host.check_output("ps -eo args=")
     for site in sites:
         site.page("/")
@@ -121,6 +128,7 @@ def test_logs_begin_anew_each_day_without_a_reload(host: Host, sites: list[Site]
 def test_apaches_account_of_itself_is_for_the_host_alone(
     host: Host, deployed: dict[str, Any], sites: list[Site]
 ) -> None:
+    """Apache's server-status is for the host alone."""
     port = deployed["apache"]["status_port"]
     told = host.check_output(
         "python3 -c %s",
@@ -160,6 +168,7 @@ def test_a_flag_closes_one_site_for_maintenance(host: Host, sites: list[Site]) -
 
 
 def test_errors_are_told_in_plain_words(sites: list[Site]) -> None:
+    """Apache's own error pages are in plain words."""
     for site in sites:
         if site.settings["static_url"]:
             body = site.page(site.settings["static_url"] + "no-such-file").body
@@ -173,6 +182,7 @@ def static_files(host: Host, site: Site) -> list[str]:
 
 
 def test_static_files_are_compressed_beforehand_and_kept(host: Host, sites: list[Site]) -> None:
+    """Static files are sent compressed, and browsers keep them."""
     found = {site.name: static_files(host, site) for site in sites}
     if not any(found.values()):
         pytest.skip("no project of this host has style sheets")

@@ -139,6 +139,7 @@ def own_topic(host: Host, kafka_servers: str) -> Iterator[str]:
 
 
 def test_there_is_exactly_one_zookeeper_leader(host: Host, zookeeper_port: int) -> None:
+    """ZooKeeper serves: alone, or with exactly one leader."""
     config = properties(host, "/etc/zookeeper/zoo.cfg")
     servers = [key for key in config if key.startswith("server.")]
     answer = ask_zookeeper(host, zookeeper_port, "srvr")
@@ -164,15 +165,18 @@ def test_there_is_exactly_one_zookeeper_leader(host: Host, zookeeper_port: int) 
 def test_zookeeper_answers_what_monitoring_asks(
     host: Host, zookeeper_port: int, command: str, sign: str
 ) -> None:
+    """ZooKeeper answers the commands that monitoring asks."""
     assert ask_zookeeper(host, zookeeper_port, command).startswith(sign)
 
 
 @pytest.mark.parametrize("command", ["envi", "conf", "dump", "wchc"])
 def test_zookeeper_tells_nothing_else(host: Host, zookeeper_port: int, command: str) -> None:
+    """ZooKeeper refuses the commands that tell more."""
     assert "not in the whitelist" in ask_zookeeper(host, zookeeper_port, command)
 
 
 def test_zookeeper_keeps_its_data_to_itself(host: Host, zookeeper_port: int) -> None:
+    """ZooKeeper's data is where it stays, and for ZooKeeper alone."""
     folder = host.file(properties(host, "/etc/zookeeper/zoo.cfg")["dataDir"])
     assert folder.path.startswith("/var/lib/")
     assert (folder.user, folder.group, folder.mode) == ("zookeeper", "zookeeper", 0o750)
@@ -197,6 +201,7 @@ def service(request: pytest.FixtureRequest, deployed: dict[str, Any]) -> tuple[s
 def test_it_listens_where_it_should_and_nowhere_else(
     host: Host, service: tuple[str, str], deployed: dict[str, Any]
 ) -> None:
+    """The service listens at its own ports and at no other."""
     unit, user = service
     pid = main_pid(host, unit)
     # as the service's user: in a container not even root may look at the files of another user's process;
@@ -226,6 +231,7 @@ def test_it_listens_where_it_should_and_nowhere_else(
 
 
 def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]) -> None:
+    """The service's unit restarts always and is closed off from the rest of the host."""
     unit, _ = service
     names = "Restart,StartLimitIntervalUSec,NoNewPrivileges,ProtectSystem,ProtectHome,PrivateTmp"
     shown = host.check_output("systemctl show --property %s %s", names, unit)
@@ -240,6 +246,7 @@ def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]
 
 
 def test_its_heap_leaves_half_of_the_memory(host: Host, service: tuple[str, str]) -> None:
+    """The service's heap leaves half of the host's memory to others."""
     unit, _ = service
     arguments = host.check_output("ps -ww -o args= -p %s", main_pid(host, unit)).split()
     heaps = [argument for argument in arguments if argument.startswith("-Xmx")]
@@ -250,6 +257,7 @@ def test_its_heap_leaves_half_of_the_memory(host: Host, service: tuple[str, str]
 
 
 def test_it_may_not_write_where_it_need_not(host: Host, service: tuple[str, str]) -> None:
+    """The service may not write its own program, configuration or units."""
     _, user = service
     places = "/etc/zookeeper /etc/kafka /opt/kafka /usr/local/lib/switchboard /etc/systemd/system"
     found = host.check_output(
@@ -264,6 +272,7 @@ def test_it_may_not_write_where_it_need_not(host: Host, service: tuple[str, str]
 
 
 def test_a_record_goes_through(host: Host, kafka_servers: str, own_topic: str) -> None:
+    """A record that is sent to Kafka comes out of it."""
     value = f"record {uuid.uuid4()}"
     said = client(host, kafka_servers, do="produce", topic=own_topic, value=value)
     assert said == ["delivered"], journal(host, "kafka.service")
@@ -271,6 +280,7 @@ def test_a_record_goes_through(host: Host, kafka_servers: str, own_topic: str) -
 
 
 def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic: str) -> None:
+    """Kafka's own tools send, receive and list."""
     value = f"record {uuid.uuid4()}"
     where = f"--bootstrap-server {kafka_servers} --topic {own_topic}"
     host.check_output("printf '%%s\n' %s | kafka-console-producer.sh " + where, value)
@@ -294,6 +304,7 @@ def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic:
     ],
 )
 def test_each_tool_finds_its_class(host: Host, kafka_servers: str, tool: str) -> None:
+    """Each of Kafka's tools starts."""
     done = host.run(f"{tool} --help </dev/null")
     said = done.stdout + done.stderr
     assert "usage" in said.lower() or "option" in said.lower()
@@ -304,6 +315,7 @@ def test_each_tool_finds_its_class(host: Host, kafka_servers: str, tool: str) ->
 def test_the_broker_is_registered_in_zookeeper(
     host: Host, zookeeper_port: int, kafka_servers: str
 ) -> None:
+    """Kafka is registered in ZooKeeper."""
     servers = f"{zookeeper_address(host)}:{zookeeper_port}"
     config = properties(host, "/etc/kafka/server.properties")
     _, _, below = config["zookeeper.connect"].partition("/")
@@ -313,6 +325,7 @@ def test_the_broker_is_registered_in_zookeeper(
 
 
 def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:
+    """Kafka makes no topic because somebody asks for it."""
     topic = f"switchboard-test-{uuid.uuid4()}"
     said = client(host, kafka_servers, do="produce", topic=topic, value="lost")
     assert said in (["UNKNOWN_TOPIC_OR_PART"], ["_UNKNOWN_TOPIC"], ["_MSG_TIMED_OUT"])
@@ -320,6 +333,7 @@ def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) 
 
 
 def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[str, Any]) -> None:
+    """Kafka's topics are those of the inventory, with their partitions and settings."""
     declared = deployed["kafka"]["topics"]
     present = [topic for topic in declared if topic.get("state", "present") == "present"]
     there = client(host, kafka_servers, do="list", config_of=[topic["name"] for topic in present])
@@ -337,12 +351,14 @@ def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[s
 
 
 def test_the_brokers_number_is_on_its_disk(host: Host, kafka_servers: str) -> None:
+    """Kafka's number is the one that its disk was made for."""
     config = properties(host, "/etc/kafka/server.properties")
     stored = properties(host, f"{config['log.dirs']}/meta.properties")
     assert stored["broker.id"] == config["broker.id"]
 
 
 def test_kafkas_files_belong_to_whom_they_should(host: Host, kafka_servers: str) -> None:
+    """Kafka's files have the owners and modes that they should."""
     config = host.file("/etc/kafka/server.properties")
     assert (config.user, config.group, config.mode) == ("root", "kafka", 0o640)
     data = host.file(properties(host, config.path)["log.dirs"])
@@ -354,6 +370,7 @@ def test_kafkas_files_belong_to_whom_they_should(host: Host, kafka_servers: str)
 
 
 def test_kafka_has_time_to_hand_over(host: Host, kafka_servers: str) -> None:
+    """Kafka gets the time that it needs to stop, and starts after ZooKeeper."""
     stop = host.check_output("grep -h ^TimeoutStopSec= /etc/systemd/system/kafka.service")
     assert int(stop.split("=")[1]) >= 300
     order = host.check_output("systemctl show --property After --value kafka.service").split()

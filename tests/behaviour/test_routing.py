@@ -638,6 +638,7 @@ def applies(row: dict[str, Any], site: Site, sites: list[Site]) -> bool:
     ],
 )
 def test_row(row: dict[str, Any], sites: list[Site], host: Host, idle: IdleSocket | None) -> None:
+    """A request is answered by whom the contract of routing names."""
     wrong = []
     concerned = [site for site in sites if applies(row, site, sites)]
     if not concerned:
@@ -661,7 +662,10 @@ def test_row(row: dict[str, Any], sites: list[Site], host: Host, idle: IdleSocke
 
 
 def test_time_out_is_more_than_two_ping_intervals(sites: list[Site], host: Host) -> None:
-    """R30 on what was rendered, since the inventory may say one thing and the host another."""
+    """Apache waits for more than two pings before it gives up a WebSocket.
+
+    R30, asked of what was rendered, since the inventory may say one thing and the host another.
+    """
     for site in sites:
         if not site.prefix or site.is_seed:
             continue
@@ -676,7 +680,10 @@ def test_time_out_is_more_than_two_ping_intervals(sites: list[Site], host: Host)
 @pytest.mark.probe
 @pytest.mark.disruptive
 def test_pages_are_served_while_many_sockets_are_open(probe: Site) -> None:
-    """Debian's own settings hold 149 sockets; with the next one every page hangs."""
+    """Pages are served while many WebSockets are open.
+
+    Debian's own settings hold 149 sockets; with the next one every page hangs.
+    """
     connections = []
     try:
         for _ in range(SOCKETS):

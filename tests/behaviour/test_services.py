@@ -35,6 +35,7 @@ def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_unit_runs_and_is_enabled(host: Host, deployed: dict[str, Any]) -> None:
+    """Every service runs, and will start at the next boot."""
     for unit in expected_units(deployed):
         state = host.run(
             "systemctl is-active %s; systemctl is-enabled %s", unit, unit
@@ -43,11 +44,13 @@ def test_every_unit_runs_and_is_enabled(host: Host, deployed: dict[str, Any]) ->
 
 
 def test_no_unit_has_failed(host: Host) -> None:
+    """No unit of the host has failed."""
     failed = host.check_output("systemctl list-units --state=failed --plain --no-legend")
     assert failed == "", failed
 
 
 def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]) -> None:
+    """systemd holds Daphne's sockets open, so that no handshake is lost in a restart."""
     for unit in {unit.split("@")[0] + ".socket" for unit in daphne_units(deployed)}:
         state = host.run(
             "systemctl is-active %s; systemctl is-enabled %s", unit, unit
@@ -56,6 +59,7 @@ def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]
 
 
 def test_a_site_without_websockets_has_no_daphne(host: Host, deployed: dict[str, Any]) -> None:
+    """A site without WebSockets has no Daphne."""
     for site in deployed["daphne"].get("sites", []):
         if not site["asgi_module"]:
             assert not host.file(f"/etc/systemd/system/daphne-{site['name']}.socket").exists
@@ -63,6 +67,7 @@ def test_a_site_without_websockets_has_no_daphne(host: Host, deployed: dict[str,
 
 
 def test_main_processes_run_as_their_own_user(host: Host, deployed: dict[str, Any]) -> None:
+    """Each service runs as its own user."""
     for unit, user in expected_units(deployed).items():
         pid = host.check_output("systemctl show --property MainPID --value %s", unit)
         assert pid != "0", f"{unit} has no main process\n{journal(host, unit)}"
@@ -70,7 +75,11 @@ def test_main_processes_run_as_their_own_user(host: Host, deployed: dict[str, An
 
 
 def test_units_are_sandboxed(host: Host, deployed: dict[str, Any]) -> None:
-    """systemd's own measure of exposure, 0 to 10; Apache and certbot begin as root, all others as their own user."""
+    """Each service runs in a sandbox.
+
+    systemd's own measure of exposure, 0 to 10; Apache and certbot begin as root, all others as their own
+    user.
+    """
     limits = dict.fromkeys(expected_units(deployed), 2.0)
     limits |= {unit: 4.0 for unit in ("apache2.service", "certbot.service") if unit in limits}
     if host.file("/lib/systemd/system/certbot.service").exists:
@@ -82,7 +91,10 @@ def test_units_are_sandboxed(host: Host, deployed: dict[str, Any]) -> None:
 
 
 def test_apache_writes_where_it_must_and_nowhere_else(host: Host, deployed: dict[str, Any]) -> None:
-    """Asked as root in Apache's own view of the file system, where permissions alone would forbid nothing."""
+    """Apache may write where it must and nowhere else.
+
+    Asked as root in Apache's own view of the file system, where permissions alone would forbid nothing.
+    """
     if not deployed["apache"]:
         pytest.skip("no Apache on this host")
     inside = "nsenter --mount --target $(cat /run/apache2/apache2.pid) -- "
@@ -96,6 +108,7 @@ def test_apache_writes_where_it_must_and_nowhere_else(host: Host, deployed: dict
 
 
 def test_wsgi_processes_run_as_the_sites_user(host: Host, deployed: dict[str, Any]) -> None:
+    """Django's processes run as the site's user."""
     processes = [
         line.split(None, 1) for line in host.check_output("ps -eo user:40=,args=").splitlines()
     ]
@@ -105,6 +118,7 @@ def test_wsgi_processes_run_as_the_sites_user(host: Host, deployed: dict[str, An
 
 
 def test_apache_children_are_not_root(host: Host, deployed: dict[str, Any]) -> None:
+    """The processes of Apache that serve do not run as root."""
     if deployed["apache"]:
         main = host.check_output("systemctl show --property MainPID --value apache2.service")
         found = host.check_output("ps -o user:40=,args= --ppid %s", main).splitlines()
@@ -125,6 +139,7 @@ def listening(host: Host) -> list[tuple[str, int, str]]:
 
 
 def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]) -> None:
+    """Only Apache and SSH can be reached from the network."""
     rows = listening(host)
     http_port = deployed["apache"].get("http_port")
     secure = any(site["tls"] for site in deployed["apache"].get("sites", []))
@@ -142,6 +157,7 @@ def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]
 
 
 def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> None:
+    """Daphne, Kafka and ZooKeeper can be reached from the host alone."""
     rows = listening(host)
     inner = [site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]]
     inner += [deployed["zookeeper"]["client_port"]] if deployed["zookeeper"] else []

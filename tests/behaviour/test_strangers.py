@@ -64,6 +64,7 @@ def shown(host: Host, unit: str, *names: str) -> dict[str, str]:
 
 
 def test_the_sites_commands_run(host: Host, deployed: dict[str, Any]) -> None:
+    """The services and timers of each site run, and will start at the next boot."""
     bad = []
     for unit in commands(deployed):
         state = host.run("systemctl is-active %s; systemctl is-enabled %s", unit, unit)
@@ -73,6 +74,7 @@ def test_the_sites_commands_run(host: Host, deployed: dict[str, Any]) -> None:
 
 
 def test_units_are_those_that_are_written(host: Host, deployed: dict[str, Any]) -> None:
+    """Each service runs with the configuration in its file, and nobody has added to it."""
     bad = []
     for unit in units(deployed):
         told = shown(host, unit, "NeedDaemonReload", "DropInPaths", "FragmentPath")
@@ -86,7 +88,10 @@ def test_units_are_those_that_are_written(host: Host, deployed: dict[str, Any]) 
 
 
 def test_daphne_is_for_root_and_apache_alone(host: Host, deployed: dict[str, Any]) -> None:
-    """Whoever connects to its port may claim any address, so no other user of the host may."""
+    """Only Apache and root may connect to Daphne.
+
+    Whoever connects to its port may claim any address, so no other user of the host may.
+    """
     allowed = deployed["daphne"].get("port_users", [])
     if not allowed:
         pytest.skip("the ports are for every user of this host")
@@ -106,10 +111,12 @@ def test_daphne_is_for_root_and_apache_alone(host: Host, deployed: dict[str, Any
 
 
 def test_no_unit_of_ours_leads_nowhere(host: Host) -> None:
+    """No link among the units leads nowhere."""
     assert host.check_output("find %s -xtype l ! -lname /dev/null", OURS) == ""
 
 
 def test_apache_has_no_foreign_configuration(host: Host, deployed: dict[str, Any]) -> None:
+    """Apache has no site, configuration or module that nobody asked for."""
     if not deployed["apache"]:
         pytest.skip("no Apache on this host")
     ours = {
@@ -130,6 +137,7 @@ def test_apache_has_no_foreign_configuration(host: Host, deployed: dict[str, Any
 def test_the_sites_users_have_no_more_rights_than_others(
     host: Host, deployed: dict[str, Any]
 ) -> None:
+    """The users of the sites have no more rights than others."""
     bad = []
     for site in deployed["django"].get("sites", []):
         name = site["name"]
@@ -154,6 +162,7 @@ def test_the_sites_users_have_no_more_rights_than_others(
 def test_code_configuration_and_programs_are_not_the_sites(
     host: Host, deployed: dict[str, Any]
 ) -> None:
+    """A site may not write code, configuration or programs."""
     bad = []
     for site in deployed["django"].get("sites", []):
         name = site["name"]
@@ -170,7 +179,10 @@ def test_code_configuration_and_programs_are_not_the_sites(
 def test_the_deployed_settings_are_not_those_of_debugging(
     host: Host, deployed: dict[str, Any]
 ) -> None:
-    """And no migration is missing. Asked as the site's user, with the site's environment, as its commands are."""
+    """Each site has DEBUG off and no migration is missing.
+
+    Asked as the site's user, with the site's environment, as its commands are.
+    """
     bad = []
     for site in deployed["django"].get("sites", []):
         name = site["name"]

@@ -53,6 +53,7 @@ def certificate(site: Site) -> x509.Certificate:
 
 
 def test_a_visitor_trusts_each_name_of_a_site(deployed: dict[str, Any], sites: list[Site]) -> None:
+    """Browsers trust the certificate, for each name of a site."""
     for site in sites:
         assert site.tls
         for name in (site.settings["server_name"], *site.settings["server_aliases"]):
@@ -66,18 +67,21 @@ def test_a_visitor_trusts_each_name_of_a_site(deployed: dict[str, Any], sites: l
 
 
 def test_no_certificate_expires_soon(sites: list[Site]) -> None:
+    """No certificate ends within ten days."""
     for site in sites:
         left = certificate(site).not_valid_after_utc - datetime.datetime.now(datetime.UTC)
         assert left.days >= LEAST_DAYS, f"{site.name}: {left.days} days left"
 
 
 def test_a_name_that_no_site_has_gets_no_page(sites: list[Site]) -> None:
+    """Who asks for a name that no site has gets no page."""
     for site in sites:
         answer = site.ask(rawhttp.get("/", "no-such-site.invalid"))
         assert (answer.status, answer.answerer) in ((421, "apache"), (400, "apache")), site.name
 
 
 def test_old_protocols_are_refused(sites: list[Site]) -> None:
+    """TLS 1.0 and 1.1 are refused."""
     for site in sites:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -90,6 +94,7 @@ def test_old_protocols_are_refused(sites: list[Site]) -> None:
 
 
 def test_what_was_recorded_stays_secret_whatever_becomes_of_the_key(sites: list[Site]) -> None:
+    """What somebody recorded stays secret, even if the key is stolen later."""
     for site in sites:
         assert site.tls
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -102,6 +107,7 @@ def test_what_was_recorded_stays_secret_whatever_becomes_of_the_key(sites: list[
 
 
 def test_browsers_are_offered_http_2(deployed: dict[str, Any], sites: list[Site]) -> None:
+    """Browsers are offered HTTP/2 where the inventory says so."""
     for site in sites:
         context = trust(deployed, site.name)
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -111,6 +117,7 @@ def test_browsers_are_offered_http_2(deployed: dict[str, Any], sites: list[Site]
 
 
 def test_https_alone_is_asked_for_from_then_on(sites: list[Site]) -> None:
+    """Browsers are told to use HTTPS alone from then on."""
     for site in sites:
         wanted = site.settings["hsts_max_age"]
         told = site.page("/").header("Strict-Transport-Security") or ""
@@ -118,6 +125,7 @@ def test_https_alone_is_asked_for_from_then_on(sites: list[Site]) -> None:
 
 
 def test_plain_http_leads_to_https(deployed: dict[str, Any], sites: list[Site]) -> None:
+    """Plain HTTP leads to the same address over HTTPS."""
     port = deployed["apache"]["http_port"]
     for site in sites:
         if not site.settings["tls_redirect"]:
@@ -135,6 +143,7 @@ def test_plain_http_leads_to_https(deployed: dict[str, Any], sites: list[Site]) 
 def test_challenges_are_answered_over_plain_http(
     deployed: dict[str, Any], sites: list[Site]
 ) -> None:
+    """The challenges of a certificate authority are answered over plain HTTP."""
     for site in sites:
         request = rawhttp.get(CHALLENGES + "none", site.settings["server_name"])
         answer = rawhttp.ask(site.address, deployed["apache"]["http_port"], request)
@@ -145,6 +154,7 @@ def test_challenges_are_answered_over_plain_http(
 
 
 def test_keys_are_for_root_alone(host: Host, deployed: dict[str, Any], sites: list[Site]) -> None:
+    """Private keys are for root alone."""
     for site in sites:
         folder = host.file(f"{deployed['certificates']['dir']}/{site.name}")
         key = host.file(f"{folder.path}/privkey.pem")
@@ -156,6 +166,7 @@ def test_keys_are_for_root_alone(host: Host, deployed: dict[str, Any], sites: li
 def test_certificates_of_acme_are_renewed_by_a_timer(
     host: Host, deployed: dict[str, Any], sites: list[Site]
 ) -> None:
+    """A timer renews the certificates of ACME."""
     acme = [site for site in sites if source(deployed, site) == "acme"]
     if not acme:
         pytest.skip("no site of this host asks an ACME service")

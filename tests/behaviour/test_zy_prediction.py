@@ -20,4 +20,5 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_next_run_would_change_nothing(host: Host, prediction: Prediction) -> None:
+    """The next run would change nothing: the server is what the last run left."""
     prediction.judge(host.backend.host)

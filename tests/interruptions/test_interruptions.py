@@ -1,7 +1,7 @@
 """A run is killed when a file is written and its service not yet restarted; the next run finishes what it began.
 
-One case for each task that asks for a restart or a reload and whose file a variable changes. `make test` runs one
-of each tier's, `make soak` all.
+One case for each task that asks for a restart or a reload and whose file a variable changes; `make test` runs one
+of each tier's, `make soak` all. What kills a release is in tests/releases.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ STARTED = (
     "systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp,ActiveEnterTimestamp {}"
 )
 RELOADED = "stat -c %.Y /run/apache2/switchboard-read; " + STARTED.format("apache2")
-WSGI = f"pgrep -f '^.wsgi:{SITE}'"
 RULES = "nft --handle list table inet switchboard_daphne"
 CASES = [
     Case(
@@ -78,13 +77,6 @@ CASES = [
         {"kafka_heap_mb": 500},
         "kafka.service",
         short=True,
-    ),
-    Case(
-        "web",
-        "django : Release each site",
-        {"django_secrets": {"OF_A_TEST": "1"}},
-        f"daphne-{SITE}@2.service",
-        look=WSGI,
     ),
     Case(
         "web",

@@ -25,6 +25,7 @@ def samples() -> bench_deploy.Samples:
         verify=[50.0],
         release=[20.0],
         release_by_hand=[7.0],
+        rollback=[8.0],
     )
 
 

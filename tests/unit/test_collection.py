@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_names_are_written_out() -> None:
         line, "roles/x/vars/main.yml"
     )
     assert collection.rewrite("| rendered", "README.md") == "| rendered"
+
+
+def test_no_file_of_the_collection_imports_by_a_short_name(installed: Path) -> None:
+    folder = installed / "ansible_collections" / "switchboard" / "switchboard" / "plugins"
+    ours = "|".join(path.stem for path in (folder / "module_utils").glob("*.py"))
+    short = re.compile(
+        rf"^\s*(from ansible\.module_utils import|(from|import) ansible\.module_utils\.({ours})\b).*",
+        re.M,
+    )
+    found = {
+        str(path): match[0]
+        for path in folder.rglob("*.py")
+        if (match := short.search(path.read_text()))
+    }
+    assert found == {}
 
 
 @pytest.mark.parametrize("role", REFUSED)

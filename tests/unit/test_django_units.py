@@ -39,6 +39,23 @@ def test_a_service_and_a_timer_have_units_of_their_own() -> None:
     assert [unit["command"] for unit in found] == ["digest", "relay --name lab"]
 
 
+def test_releases_are_the_lines_of_a_table() -> None:
+    one = {
+        "release": "a" * 12,
+        "state": "live",
+        "at": "2026-11-28T18:57:19Z",
+        "commit": "v1",
+        "by": "ada@desk",
+    }
+    bad = {**one, "state": "failed", "step": "check", "why": "it does not import"}
+    head, live, failed, why = django.release_lines([one, bad])
+    assert head.split() == ["release", "state", "when", "(UTC)", "commit", "by"]
+    assert live == f"{'a' * 12}  live         2026-11-28T18:57:19Z  v1              ada@desk"
+    assert "failed" in failed
+    assert why.strip() == "at step check: it does not import"
+    assert django.release_lines([]) == ["no release yet"]
+
+
 def test_no_two_sites_share_a_unit() -> None:
     found = django_units(
         [site(services={"a-b": "x"}), site(name="lab-a", services={"b": "x"}), site(name="none")]

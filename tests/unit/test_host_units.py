@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.host_units import (
+from plugins.module_utils.systemd_units import (
     STEPS,
     Broken,
-    Host,
+    Systemd,
     bring_up,
     lacking,
     planned,
@@ -24,7 +24,7 @@ RUNS = {
 }
 
 
-class Systemd(Host):
+class Recorded(Systemd):
     """systemd as far as the module asks it: what each unit tells, one answer after the other."""
 
     def __init__(self, **units: list[dict[str, str]]) -> None:
@@ -46,7 +46,7 @@ class Systemd(Host):
         return 0, ""
 
 
-def act(host: Host, timeout: int = 3, steady: int = 0, **units: list[str]) -> None:
+def act(host: Systemd, timeout: int = 3, steady: int = 0, **units: list[str]) -> None:
     """Bring units up: lists of names without the suffix, by step."""
     plan = {
         step: [f"{name}.service" for name in units.get(step, [])] for step in (*STEPS, "paused")
@@ -57,8 +57,8 @@ def act(host: Host, timeout: int = 3, steady: int = 0, **units: list[str]) -> No
 @pytest.fixture(autouse=True)
 def time_flies(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr("plugins.modules.host_units.time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("plugins.modules.host_units.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("plugins.module_utils.systemd_units.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("plugins.module_utils.systemd_units.time.sleep", lambda seconds: None)
 
 
 def state(active: str, **more: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def test_what_is_enabled_and_active_is_left_alone(told: dict[str, str], wanting:
 
 
 def test_units_are_restarted_first_and_then_started_in_order() -> None:
-    host = Systemd(
+    host = Recorded(
         a=[{}],
         b=[state("inactive", UnitFileState="disabled"), {}],
         c=[{"UnitFileState": "disabled"}],
@@ -96,13 +96,13 @@ def test_units_are_restarted_first_and_then_started_in_order() -> None:
 
 @pytest.mark.parametrize("told", [{"NeedDaemonReload": "yes"}, {"LoadState": "not-found"}])
 def test_systemd_reads_its_files_anew_where_it_must(told: dict[str, str]) -> None:
-    host = Systemd(a=[told, {}])
+    host = Recorded(a=[told, {}])
     act(host, restarted=["a"])
     assert host.commands[0] == ("daemon-reload",)
 
 
 def test_a_unit_that_is_about_to_start_is_waited_for() -> None:
-    host = Systemd(a=[state("inactive"), state("activating"), state("activating"), {}])
+    host = Recorded(a=[state("inactive"), state("activating"), state("activating"), {}])
     act(host, 50, started=["a"])
 
 
@@ -117,7 +117,7 @@ def test_a_unit_that_is_about_to_start_is_waited_for() -> None:
 def test_one_that_does_not_come_up_fails_with_its_journal(
     states: list[dict[str, str]], said: str
 ) -> None:
-    host = Systemd(a=[state("inactive"), *states], b=[state("inactive")])
+    host = Recorded(a=[state("inactive"), *states], b=[state("inactive")])
     with pytest.raises(Broken) as caught:
         act(host, 3 if len(states) < 9 else 90, started=["a", "b"])
     assert said in str(caught.value)
@@ -126,13 +126,13 @@ def test_one_that_does_not_come_up_fails_with_its_journal(
 
 
 def test_one_that_ends_at_once_is_seen_at_the_second_look() -> None:
-    host = Systemd(a=[state("inactive"), {}, state("activating", NRestarts="1"), state("failed")])
+    host = Recorded(a=[state("inactive"), {}, state("activating", NRestarts="1"), state("failed")])
     with pytest.raises(Broken, match="does not stay up"):
         act(host, 50, 4, started=["a"])
 
 
 def test_a_command_that_fails_says_what_systemd_and_the_journal_say() -> None:
-    host: Any = Systemd(a=[state("inactive")])
+    host: Any = Recorded(a=[state("inactive")])
     run = host.run
     host.run = lambda *words: (1, "Job failed") if "start" in words else run(*words)
     with pytest.raises(Broken, match=r"a\.service could not be started: Job failed"):
@@ -150,7 +150,7 @@ def late(name: str, **more: Any) -> dict[str, Any]:
 
 def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() -> None:
     services = [late("guard", reload=True), late("a", stop_first=["b.service"]), late("c")]
-    host = Systemd(b=[{}], gone=[{}], never=[state("inactive", UnitFileState="disabled")])
+    host = Recorded(b=[{}], gone=[{}], never=[state("inactive", UnitFileState="disabled")])
     plan = planned(
         host,
         options(
@@ -166,7 +166,7 @@ def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() ->
         "restarted": ["a.service", "b.service"],
         "started": [],
     }
-    host = Systemd(a=[{}], b=[{}], guard=[{}], gone=[{}])
+    host = Recorded(a=[{}], b=[{}], guard=[{}], gone=[{}])
     bring_up(host, plan, 3, 0)
     assert host.commands == [
         ("disable", "gone.service"),
@@ -179,21 +179,21 @@ def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() ->
 
 
 def test_one_that_is_restarted_is_enabled_too() -> None:
-    host = Systemd(a=[{"UnitFileState": "disabled"}])
+    host = Recorded(a=[{"UnitFileState": "disabled"}])
     plan = planned(host, options(services=[late("a")], started=["a.service"]), ["a"])
     bring_up(host, plan, 3, 0)
     assert host.commands == [("restart", "a.service"), ("enable", "a.service")]
 
 
 def test_what_a_timer_starts_is_read_anew_and_not_run() -> None:
-    host = Systemd(job=[state("inactive", NeedDaemonReload="yes", UnitFileState="static")])
+    host = Recorded(job=[state("inactive", NeedDaemonReload="yes", UnitFileState="static")])
     plan = planned(host, options(services=[late("job", restart=False)]), ["job"])
     bring_up(host, plan, 3, 0)
     assert host.commands == [("daemon-reload",)]
 
 
 def test_a_socket_is_looked_at_with_the_services_that_it_starts() -> None:
-    host = Systemd(
+    host = Recorded(
         a=[{"TriggeredBy": "lab.socket lab.timer"}], b=[{"TriggeredBy": "lab.socket"}], c=[{}]
     )
     (socket,) = sockets_of(host, ["a.service", "b.service", "c.service"])

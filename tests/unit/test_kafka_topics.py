@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,3 +116,60 @@ def test_the_diff_shows_what_changes_and_nothing_else() -> None:
         "lab.group: partitions 6, replication factor 1\n  retention.ms: 2000\n"
         "lab.owner: partitions 1, replication factor (default)\n  cleanup.policy: compact\n"
     ).replace("partitions 1,", "partitions 3,")
+
+
+class StartingBroker:
+    """A broker whose list is empty for some looks, though the controller has the topic lab.group."""
+
+    def __init__(self, early: int, code: int) -> None:
+        self.early, self.code = early, code
+
+    def list_topics(self, timeout: int) -> SimpleNamespace:
+        self.early -= 1
+        return SimpleNamespace(topics={} if self.early >= 0 else {"lab.group": "as it is"})
+
+    def create_topics(
+        self, topics: list[str], validate_only: bool, request_timeout: int
+    ) -> dict[str, Future[None]]:
+        assert validate_only
+        answers = {}
+        for name in topics:
+            answers[name] = Future[None]()
+            if name == "lab.group":
+                error = SimpleNamespace(code=lambda: self.code)
+                answers[name].set_exception(KafkaProblem(error))
+            else:
+                answers[name].set_result(None)
+        return answers
+
+
+class KafkaProblem(Exception):
+    pass
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> module.Cluster:
+    client: Any = SimpleNamespace(
+        KafkaException=KafkaProblem,
+        KafkaError=SimpleNamespace(TOPIC_ALREADY_EXISTS=36, INVALID_REPLICATION_FACTOR=38),
+    )
+    admin: Any = SimpleNamespace(NewTopic=lambda name, partitions, replicas: name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", client)
+    monkeypatch.setitem(sys.modules, "confluent_kafka.admin", admin)
+    found = module.Cluster.__new__(module.Cluster)
+    found.timeout = 1
+    return found
+
+
+@pytest.mark.parametrize("code", [36, 38])
+def test_the_list_of_a_broker_that_has_just_started_is_waited_for(
+    cluster: module.Cluster, code: int
+) -> None:
+    cluster.admin = StartingBroker(2, code)
+    assert cluster.listed(["lab.group", "lab.new"]) == {"lab.group": "as it is"}
+
+
+def test_a_list_that_never_gets_whole_is_refused(cluster: module.Cluster) -> None:
+    cluster.admin = StartingBroker(1000, 36)
+    with pytest.raises(module.Refused, match=r"kafka_topics .*lab\.group.* after 1 seconds"):
+        cluster.listed(["lab.group"])

@@ -156,6 +156,15 @@ def test_each_debian_has_its_own_python() -> None:
         ),
         ({"keep_releases": 0}, "django_keep_releases is 0: ", "Keep 1 or more"),
         ({"restart_units": ["worker"]}, "django_restart_units is worker: ", "with its suffix"),
+        (
+            {"hooks": {"before_switching": ["x"]}},
+            "django_hooks.before_switching is ['x']: there is no such place.",
+            "Name one of before_requirements, ",
+        ),
+        ({"hooks": {"after_migrate": "x"}}, "django_hooks.after_migrate is x: ", "on one line"),
+        ({"smoke": {"sign-in": 200}}, "django_smoke.sign-in is 200: ", "/sign-in/: 200"),
+        ({"smoke": {"/": "well"}}, "django_smoke./ is well: ", "/sign-in/: 200"),
+        ({"smoke": {"/": 42}}, "django_smoke./ is 42: ", "/sign-in/: 200"),
     ],
 )
 def test_django_refuses(settings: dict[str, Any], begin: str, remedy: str) -> None:

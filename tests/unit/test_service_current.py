@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils import wsgi_group
 from tests.unit.test_site_settings import plugin
 
 service_current = plugin("module_utils/service_current.py")
@@ -102,11 +103,11 @@ def test_a_group_of_mod_wsgi_began_with_its_oldest_process() -> None:
         try:
             while name.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
                 time.sleep(0.01)  # until bash has become it
-            found = service_current.group_began("lab-of-a-test")
+            found = wsgi_group.began("lab-of-a-test")
         finally:
             process.kill()
     assert before - 1 < found < before + 5
-    assert service_current.group_began("lab-of-no-test") == 0
+    assert wsgi_group.began("lab-of-no-test") == 0
 
 
 @pytest.mark.parametrize(

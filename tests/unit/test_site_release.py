@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_site_settings import plugin
+from plugins.module_utils import site_build as built
+from plugins.module_utils import site_history
+from plugins.modules import site_release
 
-site_environment = plugin("module_utils/site_environment.py")
-site_release = plugin("modules/site_release.py")
+site_build: Any = built  # with what it imports
 
 KEY = "k" * 64
 
@@ -45,6 +47,11 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "migrate": True,
         "commands": ["loaddata 'first names'"],
         "keep": 2,
+        "unsafe_migrations": "allow",
+        "hooks": {},
+        "again": False,
+        "commit": "abc",
+        "by": "ada@desk",
         **more,
     }
 
@@ -66,13 +73,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(home / "archives" / "new000000000.tar.gz", "w:gz") as archive:
         archive.add(source, ".")
     me = SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid(), gr_gid=os.getgid())
-    monkeypatch.setattr(site_release, "grp", SimpleNamespace(getgrnam=lambda name: me))
-    monkeypatch.setattr(site_release, "pwd", SimpleNamespace(getpwnam=lambda name: me))
-    done = SimpleNamespace(returncode=0, stdout="")
-    monkeypatch.setattr(site_release.subprocess, "run", lambda *words, **more: done)
+    monkeypatch.setattr(site_build, "grp", SimpleNamespace(getgrnam=lambda name: me))
+    monkeypatch.setattr(site_build, "pwd", SimpleNamespace(getpwnam=lambda name: me))
+    done = SimpleNamespace(returncode=0, stdout="{}")
+    monkeypatch.setattr(site_build.subprocess, "run", lambda *words, **more: done)
     for name in ("chown", "fchown"):
-        monkeypatch.setattr(site_release.os, name, lambda *arguments: None)
+        monkeypatch.setattr(site_build.os, name, lambda *arguments: None)
     return home
+
+
+PROGRAMS = {site_build.PROVE: "prove", site_build.TRY: "try", site_build.MIGRATIONS: "migrations"}
 
 
 @pytest.fixture
@@ -80,17 +90,19 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record what a release runs instead of running it; the virtual environment is taken as made."""
     ran: list[str] = []
 
-    def run(self: Any, command: list[str], *words: Any) -> str:
-        ran.append(" ".join(command).replace(f"{self.python} ", ""))
-        return ""
+    def started(self: Any, command: list[str], text: str = "") -> Any:
+        words = [PROGRAMS.get(word, word) for word in command]
+        ran.append(" ".join(words).replace(f"{self.python} ", "").replace("-c ", ""))
+        answers = dict.fromkeys(json.loads(text)["paths"], 200) if words[-1] == "try" else {}
+        return SimpleNamespace(returncode=0, stdout=json.dumps(answers))
 
-    monkeypatch.setattr(site_release.Release, "run", run)
-    monkeypatch.setattr(site_release.Release, "virtualenv", lambda self: ran.append("virtualenv"))
+    monkeypatch.setattr(site_build.Release, "started", started)
+    monkeypatch.setattr(site_build.Release, "virtualenv", lambda self: ran.append("virtualenv"))
     return ran
 
 
 def release(home: Path, **more: Any) -> Any:
-    return site_release.Release(options(home, **more))
+    return site_build.Release(options(home, **more), site_history.Releases(home))
 
 
 # -- the order of a release ----------------------------------------------------------------------------
@@ -101,17 +113,29 @@ def test_everything_is_proven_before_the_database_is_touched(
 ) -> None:
     new = release(home)
     new.build()
-    assert [command.split("(")[0] for command in commands] == [
+    new.attempt("https://lab.example.org", {"/": "any"})
+    assert commands == [
         "virtualenv",
-        "-c import django; django.setup",
-        "-c import importlib; importlib.import_module",
-        "-c import importlib; importlib.import_module",
-        f"-c {site_release.CHECK}".split("(")[0],
+        "prove",
         "manage.py collectstatic --noinput --verbosity 0",
         "manage.py migrate --noinput",
         "manage.py loaddata first names",
+        "try",
     ]
-    assert new.ready.exists()
+    assert list(new.seconds) == ["requirements", "check", "collectstatic", "migrate", "try"]
+
+
+def test_the_projects_own_commands_stand_before_and_after_a_step(
+    home: Path, commands: list[str]
+) -> None:
+    hooks = {"before_migrate": ["./dump 'all of it'"], "after_migrate": ["./tell"]}
+    release(home, hooks=hooks).migrate()
+    assert commands == [
+        "./dump all of it",
+        "manage.py migrate --noinput",
+        "manage.py loaddata first names",
+        "./tell",
+    ]
 
 
 def test_building_touches_neither_the_link_nor_the_environment(
@@ -123,28 +147,67 @@ def test_building_touches_neither_the_link_nor_the_environment(
     assert not (home / "etc" / "secrets.env").exists()
 
 
-@pytest.mark.parametrize("word", ["django.setup", "lab.wsgi", "lab.asgi", "check", "migrate"])
-def test_a_release_that_fails_leaves_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch, word: str
+@pytest.mark.parametrize(
+    ("code", "variable"),
+    [
+        (10, "django_settings_module is lab.settings"),
+        (11, "django_wsgi_module is lab.wsgi"),
+        (12, "django_asgi_module is lab.asgi"),
+        (13, "django_check_fail_level is WARNING"),
+    ],
+)
+def test_a_refusal_names_what_failed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, code: int, variable: str
 ) -> None:
-    def run(self: Any, command: list[str], *words: Any) -> str:
-        if any(word in part for part in command):
-            raise site_release.Refused(word)
-        return ""
+    answer = SimpleNamespace(returncode=code, stdout="no such package")
+    monkeypatch.setattr(site_build.Release, "started", lambda self, command, text="": answer)
+    with pytest.raises(site_build.Refused, match=f"(?s)^{variable}: .*It said:\nno such package"):
+        release(home).prove()
 
-    monkeypatch.setattr(site_release.Release, "run", run)
-    monkeypatch.setattr(site_release.Release, "virtualenv", lambda self: None)
-    with pytest.raises(site_release.Refused):
-        release(home).build()
+
+@pytest.mark.parametrize(
+    ("answers", "smoke", "said"),
+    [
+        ({"/": 500}, {"/": "any"}, "/ gives 500"),
+        ({"/": 404}, {"/": 200}, "/ gives 404"),
+        ({}, {"/": "any"}, "/ gives no answer"),
+    ],
+)
+def test_a_release_that_answers_wrongly_is_refused(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, int],
+    smoke: dict[str, Any],
+    said: str,
+) -> None:
+    answer = SimpleNamespace(returncode=0, stdout=f"a warning\n{json.dumps(answers)}")
+    monkeypatch.setattr(site_build.Release, "started", lambda self, command, text="": answer)
+    with pytest.raises(site_build.Refused, match=said):
+        release(home).attempt("", smoke)
+
+
+def test_a_failed_build_is_kept_for_a_look_and_the_one_before_it_goes(
+    home: Path, commands: list[str]
+) -> None:
+    (home / "failed" / "former000000").mkdir(parents=True)
+    new = release(home)
+    new.build()
+    assert new.keep_for_a_look() == str(home / "failed" / "new000000000")
+    assert [path.name for path in (home / "failed").iterdir()] == ["new000000000"]
     assert [path.name for path in (home / "releases").iterdir()] == ["old000000000"]
     assert not list((home / "archives").iterdir())
-    assert os.readlink(home / "current") == "releases/old000000000"
 
 
-def test_a_site_without_websockets_imports_no_asgi_module(home: Path, commands: list[str]) -> None:
-    release(home, asgi_module="", migrate=False, commands=[], static_root_variable="").build()
-    assert len([command for command in commands if "import_module" in command]) == 1
-    assert [command for command in commands if "migrate" in command or "collect" in command] == []
+def test_a_failed_build_goes_where_the_disk_is_nearly_full(
+    home: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        site_build.shutil, "disk_usage", lambda path: SimpleNamespace(free=1024 * 1024)
+    )
+    new = release(home)
+    new.build()
+    assert new.keep_for_a_look() == ""
+    assert not new.path.exists()
 
 
 def test_the_project_runs_with_the_new_environment(home: Path) -> None:
@@ -153,23 +216,6 @@ def test_the_project_runs_with_the_new_environment(home: Path) -> None:
         "LAB_TOKEN": "a-secret-token",
         "LAB_KEY": KEY,
     }
-
-
-def test_the_link_moves_in_one_step_and_is_known_afterwards(
-    home: Path, commands: list[str]
-) -> None:
-    new = release(home)
-    assert new.previous() == "old000000000"
-    new.build()
-    new.switch()
-    assert os.readlink(home / "current") == "releases/new000000000"
-    assert new.previous() == "new000000000"
-    assert not (home / ".current.new").is_symlink()
-
-
-def test_no_link_is_no_previous_release(home: Path) -> None:
-    (home / "current").unlink()
-    assert release(home).previous() == ""
 
 
 def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: Path) -> None:
@@ -183,7 +229,7 @@ def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: 
         (home / "archives" / f"{name}.tar.gz").touch()
     os.utime(home / "releases" / "old000000000" / ".ready", (0, 0))
     (home / "archives" / "refused.tar.gz").touch()
-    release(home, keep=2).prune("old000000000")
+    site_history.Releases(home).prune(2, "new000000000", "old000000000")
     assert {path.name for path in (home / "releases").iterdir()} == {
         "new000000000",
         "c",
@@ -255,7 +301,7 @@ def test_a_host_without_the_site_predicts_all_files(
     def unknown(name: str) -> Any:
         raise KeyError(name)
 
-    monkeypatch.setattr(site_release, "grp", SimpleNamespace(getgrnam=unknown))
+    monkeypatch.setattr(site_build, "grp", SimpleNamespace(getgrnam=unknown))
     assert release(tmp_path / "none").changed_files() == [
         "settings.env",
         "secrets.env",
@@ -280,8 +326,8 @@ def test_a_diff_shows_settings_and_no_secret(home: Path) -> None:
 def failing(home: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> str:
     new = release(home)
     answer = SimpleNamespace(returncode=1, stdout=output)
-    monkeypatch.setattr(site_release.subprocess, "run", lambda *words, **more: answer)
-    with pytest.raises(site_release.Refused) as caught:
+    monkeypatch.setattr(site_build.subprocess, "run", lambda *words, **more: answer)
+    with pytest.raises(site_build.Refused) as caught:
         new.run(
             ["x"], "django_settings_module", "lab.settings", "it does not import.", "Correct it."
         )
@@ -293,8 +339,7 @@ def test_a_failure_names_variable_value_mend_and_what_was_said(
 ) -> None:
     text = failing(home, monkeypatch, "\n".join(str(number) for number in range(100)))
     assert text.startswith(
-        "django_settings_module is lab.settings: it does not import. Correct it. "
-        "The running release is untouched. It said:\n88\n"
+        "django_settings_module is lab.settings: it does not import. Correct it. It said:\n88\n"
     )
     assert text.endswith("\n99")
 

@@ -20,7 +20,8 @@ DERIVED = {
     *("apache_wsgi_user", "certificates_names", "daphne_address"),
     *("daphne_environment_files", "daphne_health_host", "daphne_project_path"),
     *("daphne_proxy_headers", "daphne_virtualenv", "django_kafka_topics"),
-    *("django_restart_units", "django_service_ports", "django_source"),
+    *("django_maintenance_file", "django_restart_units", "django_service_ports"),
+    *("django_smoke_server", "django_smoke_socket", "django_smoke_url", "django_source"),
 }
 LAB = {
     "domain": "lab.example.org",
@@ -53,6 +54,12 @@ def test_an_entry_becomes_what_each_role_is_told() -> None:
     assert (django["source"], django["repository"]) == ("git", "https://git.example.org/lab.git")
     assert (django["wsgi_module"], django["asgi_module"]) == ("lab.wsgi", "lab.asgi")
     assert django["restart_units"] == ["daphne-lab@1.service", "daphne-lab@2.service"]
+    assert (django["smoke_url"], django["smoke_server"]) == (
+        "http://lab.example.org",
+        "127.0.0.1:80",
+    )
+    assert django["smoke_socket"] == "/ws/x/"
+    assert django["maintenance_file"] == "/var/lib/switchboard/maintenance/lab"
     assert django["kafka_topics"] == ["lab.owner", "lab.group"]
     assert django["services"] == {"relay": "relay --port 9464", "clean": "clean"}
     assert django["service_ports"] == {"relay": 9464}
@@ -176,6 +183,18 @@ def test_two_sites_on_one_port_are_told_of_a_free_one() -> None:
     assert faults(lab=LAB, shop=SHOP, b=other, c=third) == [
         "sites.b.websockets.port is 9099: the site lab has it. 9119 is free."
     ]
+
+
+def test_a_release_asks_apache_where_it_listens() -> None:
+    entry = LAB | {"tls": "none", "releases": {"hooks": {"before_migrate": ["dump {data}/x"]}}}
+    (django,) = site_lists(
+        {"lab": entry}, {"apache_http_port": 8080, "apache_listen_address": "192.0.2.1"}
+    )["django"]
+    assert (django["smoke_url"], django["smoke_server"]) == (
+        "http://lab.example.org:8080",
+        "192.0.2.1:8080",
+    )
+    assert django["hooks"] == {"before_migrate": ["dump /srv/lab/data/x"]}
 
 
 def test_the_former_lists_are_refused_by_name() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.modules import wsgi_renew
+from plugins.module_utils import wsgi_group
 
 
 def process(proc: Path, pid: int, name: str, threads: int) -> None:
@@ -18,9 +18,9 @@ def process(proc: Path, pid: int, name: str, threads: int) -> None:
 
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(wsgi_renew, "PROC", tmp_path)
-    monkeypatch.setattr(wsgi_renew.processes, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(wsgi_renew.threads, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(wsgi_group, "PROC", tmp_path)
+    monkeypatch.setattr(wsgi_group.processes, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(wsgi_group.threads, "__defaults__", (tmp_path,))
     (tmp_path / "self").mkdir()
     return tmp_path
 
@@ -29,7 +29,7 @@ def test_processes_of_other_groups_are_left_alone(proc: Path) -> None:
     process(proc, 10, "(wsgi:lab)", 20)
     process(proc, 11, "(wsgi:lab-two)", 20)
     process(proc, 12, "/usr/sbin/apache2", 500)
-    assert wsgi_renew.processes("lab") == [10]
+    assert wsgi_group.processes("lab") == [10]
 
 
 @pytest.mark.parametrize(("threads", "served"), [(20, True), (15, True), (3, False)])
@@ -43,4 +43,4 @@ def test_a_process_is_replaced_when_another_has_started_its_threads(
         process(proc, 30, "(wsgi:lab)", threads)
 
     monkeypatch.setattr("os.kill", kill)
-    assert wsgi_renew.renew("lab", 10, 0.3) is served
+    assert wsgi_group.replace("lab", 10, 0.3) is served

@@ -1,0 +1,171 @@
+"""What happened to the releases of a site: its history, its lock, and the releases that are on the host."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LINES = 1000  # events that the history keeps
+PAUSE = 0.5  # seconds between two attempts to take the lock
+
+
+class Refused(Exception):
+    """The release can't be served; the text names the variable or the step, its value and the remedy."""
+
+
+def now() -> str:
+    """Return the time of the clock, UTC, as ISO 8601 writes it, in seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def locked(home: Path, who: str, seconds: float) -> Iterator[None]:
+    """Hold the lock of a site's releases; it ends with the process, however that ends.
+
+    Raises:
+        Refused: another process has held it for ``seconds``; the text says whose it is and since when.
+    """
+    with open(os.open(home / ".release.lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    holder = file.read().strip() or "somebody"
+                    raise Refused(
+                        f"{holder} changes this site's release and has not ended in {seconds:g} s. Wait for it, "
+                        "and try again."
+                    ) from None
+                time.sleep(PAUSE)  # until the lock is free; the time-out above raises
+        file.truncate(0)
+        file.write(f"{who} (since {now()})")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+class Releases:
+    """The releases of a site, on this host."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.current = home / "current"
+        self.history = home / "history.jsonl"
+
+    def path(self, release: str) -> Path:
+        """Return the folder of a release."""
+        return self.home / "releases" / release
+
+    def live(self) -> str:
+        """Return the id of the release that is served, or an empty text."""
+        return os.path.basename(os.readlink(self.current)) if self.current.is_symlink() else ""
+
+    def ready(self, release: str) -> bool:
+        """Say whether a release is built and passed its checks."""
+        return (self.path(release) / ".ready").exists()
+
+    def taken_back(self, release: str) -> bool:
+        """Say whether somebody rolled back from this release."""
+        return (self.path(release) / ".rolled-back").exists()
+
+    def mark(self, release: str) -> None:
+        """Note that somebody rolled back from a release."""
+        (self.path(release) / ".rolled-back").touch()
+
+    def unmark(self, release: str) -> None:
+        """Forget that somebody rolled back from a release."""
+        (self.path(release) / ".rolled-back").unlink(missing_ok=True)
+
+    def kept(self) -> list[str]:
+        """Return the ids of the releases that can serve, the one deployed last first."""
+        folder = self.home / "releases"
+        found = [
+            path for path in (folder.iterdir() if folder.is_dir() else ()) if self.ready(path.name)
+        ]
+        found.sort(key=lambda path: (path / ".ready").stat().st_mtime_ns, reverse=True)
+        return [path.name for path in found]
+
+    def before(self, release: str) -> str:
+        """Return the id of the release to roll back to from another, or an empty text.
+
+        It is the one that was deployed before it and that nobody rolled back from.
+        """
+        kept = self.kept()
+        older = kept[kept.index(release) + 1 :] if release in kept else kept
+        return next((name for name in older if not self.taken_back(name)), "")
+
+    def switch(self, release: str) -> None:
+        """Point the link at a release in one step (rename(2) is atomic)."""
+        draft = self.home / ".current.new"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.path.join("releases", release))
+        os.replace(draft, self.current)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what happened, the oldest first; a line that a crash cut off is left out."""
+        found = []
+        if self.history.exists():
+            for line in self.history.read_text(encoding="utf-8").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return found
+
+    def note(self, event: str, release: str, **more: Any) -> None:
+        """Add a line to the history: ``event`` is released, refused or rolled back; ``more`` has no secret."""
+        line = {"at": now(), "event": event, "release": release}
+        line |= {key: value for key, value in more.items() if value}
+        lines = [json.dumps(old) for old in self.events()[1 - LINES :]] + [json.dumps(line)]
+        draft = self.history.with_suffix(".new")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "w") as file:
+            file.write("".join(f"{text}\n" for text in lines))
+        os.replace(draft, self.history)
+
+    def prune(self, keep: int, *used: str) -> None:
+        """Remove releases beyond the newest ``keep``, and the packs and environments that nobody uses."""
+        for name in self.kept()[keep:]:
+            if name not in used:
+                shutil.rmtree(self.path(name))
+        for archive in (self.home / "archives").glob("*.tar.gz"):
+            if not self.path(archive.name.removesuffix(".tar.gz")).is_dir():
+                archive.unlink()
+        folders = [*(self.home / "releases").iterdir(), *(self.home / "failed").glob("*")]
+        needed = {os.path.realpath(path / "venv") for path in folders}
+        for path in (self.home / "venvs").iterdir():
+            if os.path.realpath(path) not in needed:
+                shutil.rmtree(path)
+
+    def table(self) -> list[dict[str, str]]:
+        """Return what is on the host, the newest first: id, state, and of what the history knows at, by, commit, why.
+
+        The state is live, kept, rolled back, or failed, which is a build that was refused and is there for a look.
+        """
+        known: dict[str, dict[str, Any]] = {}
+        for event in self.events():
+            if event["event"] != "rolled back":
+                known[event["release"]] = event
+        live = self.live()
+        rows = []
+        for name in self.kept():
+            state = "rolled back" if self.taken_back(name) else "kept"
+            rows.append((name, "live" if name == live else state))
+        rows += [(path.name, "failed") for path in sorted((self.home / "failed").glob("*"))]
+        keys = ("at", "by", "commit", "step", "why")
+        return [
+            {"release": name, "state": state}
+            | {key: str(known.get(name, {}).get(key, "")) for key in keys}
+            for name, state in rows
+        ]

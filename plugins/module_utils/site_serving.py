@@ -1,0 +1,197 @@
+"""What serves a site on this host: mod_wsgi's processes and units, loaded anew in turn, and asked as a visitor asks."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils import service_current, wsgi_group
+from ansible.module_utils.site_history import Refused
+from ansible.module_utils.systemd_units import (
+    Broken,
+    Systemd,
+    bring_up,
+    command,
+    planned,
+    sockets_of,
+)
+
+RENEW_SECONDS = 60  # that a process of mod_wsgi has until another serves in its place
+UNIT_SECONDS = 90  # that a unit has until it is active
+SMOKE_SECONDS = 20  # within which each path has to answer as it should
+ANSWER_SECONDS = 10  # that one answer may take
+KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+# The options of what serves a site, for argument specifications.
+SERVING: dict[str, Any] = {
+    "units": {"type": "list", "elements": "str", "default": []},
+    "url": {"type": "str", "default": ""},
+    "server": {"type": "str", "default": "127.0.0.1:80"},
+    "smoke": {"type": "dict", "default": {}},
+    "socket_path": {"type": "str", "default": ""},
+    "maintenance": {"type": "str", "default": ""},
+    "by": {"type": "str", "default": ""},
+    "wait": {"type": "int", "default": 300},
+}
+
+
+def expected(status: int, wanted: Any) -> bool:
+    """Say whether a status is the wanted one; ``any`` is every one that is no server error."""
+    return status < 500 if wanted == "any" else status == int(wanted)
+
+
+class Serving:
+    """The processes of one site.
+
+    Args:
+        site: its name, also its process group's.
+        units: the services that run its code, in the order in which they are restarted.
+        paths: what they read when they begin, as patterns.
+        run_command: AnsibleModule's.
+        params: url, server, smoke, socket_path and maintenance, as the modules document them.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        units: Sequence[str],
+        paths: Sequence[str],
+        run_command: Callable[..., tuple[int, str, str]],
+        params: Mapping[str, Any],
+    ) -> None:
+        self.site, self.units, self.paths, self.params = site, list(units), list(paths), params
+        self.url: str = params["url"]
+        self.run_command, self.systemd = run_command, Systemd(run_command)
+
+    @classmethod
+    def of(
+        cls, params: Mapping[str, Any], run_command: Callable[..., tuple[int, str, str]]
+    ) -> Serving:
+        """Return what serves the site of a module's options."""
+        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current"]
+        return cls(params["site"], params["units"], paths, run_command, params)
+
+    def running(self) -> list[str]:
+        """Return the units that run or shall run."""
+        told = self.systemd.shown(self.units)
+        return [
+            unit
+            for unit in self.units
+            if told[unit].get("UnitFileState") == "enabled"
+            or told[unit].get("ActiveState") in ("active", "activating", "reloading")
+        ]
+
+    def behind(self, pending: Sequence[str] = ()) -> bool:
+        """Say whether something serves with other code or another environment than what is written."""
+        services = [{"name": unit, "unit": unit, "paths": self.paths} for unit in self.units]
+        services.append({"name": self.site, "group": self.site, "paths": self.paths})
+        whole = [{"unit": None, "group": None, "stamp": None, **service} for service in services]
+        return bool(service_current.behind(whole, list(pending), self.run_command))
+
+    def load(self) -> dict[str, Any]:
+        """Let all of them load the code that is current: pages, sockets and services at once, each one at a time.
+
+        Returns:
+            ``processes``, how many of mod_wsgi's were replaced, and ``units``, which were restarted.
+
+        Raises:
+            Refused: one of them does not serve; the text has its journal.
+        """
+        units = self.running()
+        own = [unit for unit in units if unit.startswith(f"django-{self.site}.")]
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            pages = pool.submit(wsgi_group.renew, self.site, RENEW_SECONDS)
+            sockets = pool.submit(self.restart, [unit for unit in units if unit not in own])
+            services = pool.submit(self.restart, own)
+        try:
+            sockets.result()
+            services.result()
+            return {"processes": pages.result(), "units": units}
+        except (Broken, wsgi_group.Stuck) as error:
+            raise Refused(str(error)) from error
+
+    def restart(self, units: list[str]) -> None:
+        """Restart units one after another, each until it is active."""
+        if not units:
+            return
+        systemd = Systemd(command)
+        services = sockets_of(systemd, units)
+        late = service_current.behind(services, [], command)
+        options = {"services": services, "stopped": [], "started": [], "restarted": units}
+        bring_up(systemd, planned(systemd, options, list(late)), UNIT_SECONDS, 0)
+
+    def smoke(self) -> str:
+        """Ask the site as a visitor does, until each path answers as it should; return why nothing was asked.
+
+        Raises:
+            Refused: a path does not answer as it should.
+        """
+        if not self.url:
+            return "no address of the site is known"
+        if not wsgi_group.processes(self.site):
+            return "Apache does not serve the site yet"
+        if os.path.exists(self.params["maintenance"]):
+            return "the site is closed for maintenance"
+        end = time.monotonic() + SMOKE_SECONDS
+        while True:
+            wrong = self.wrong_answers()
+            if not wrong:
+                return ""
+            if time.monotonic() > end:
+                raise Refused(
+                    f"After {SMOKE_SECONDS} s {self.url} still answers: {'; '.join(wrong)}."
+                )
+            time.sleep(0.5)  # until the answers are right; the time-out above raises
+
+    def wrong_answers(self) -> list[str]:
+        """Return each answer that is not as it should be, as a text."""
+        wrong = []
+        for path, wanted in self.params["smoke"].items():
+            said = self.ask(path, {})
+            if not (said.isdigit() and expected(int(said), wanted)):
+                should = "no server error" if wanted == "any" else str(wanted)
+                wrong.append(f"{path} {said} (wanted: {should})")
+        socket_path = self.params["socket_path"]
+        if socket_path and self.units:
+            scheme, _, host = self.url.partition("://")
+            said = self.ask(
+                socket_path,
+                {
+                    "Connection": "Upgrade",
+                    "Upgrade": "websocket",
+                    "Sec-WebSocket-Version": "13",
+                    "Sec-WebSocket-Key": KEY,
+                    "Origin": f"{scheme}://{host}",
+                },
+            )
+            if not (said.isdigit() and int(said) < 500):
+                wrong.append(f"a WebSocket at {socket_path} {said} (wanted: Daphne's answer)")
+        return wrong
+
+    def ask(self, path: str, headers: Mapping[str, str]) -> str:
+        """Send one GET and return the status of the answer, or why there is none."""
+        address, _, port = self.params["server"].rpartition(":")
+        split = urlsplit(self.url)
+        connection = http.client.HTTPConnection(split.netloc, timeout=ANSWER_SECONDS)
+        try:
+            plain = socket.create_connection((address.strip("[]"), int(port)), ANSWER_SECONDS)
+            connection.sock = plain
+            if split.scheme == "https":
+                # the certificate is verify's to judge; here it is the release that is asked
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                connection.sock = context.wrap_socket(plain, server_hostname=split.hostname)
+            connection.request("GET", path, headers=dict(headers))
+            return str(connection.getresponse().status)
+        except (OSError, http.client.HTTPException) as error:
+            return f"no answer ({type(error).__name__})"
+        finally:
+            connection.close()

@@ -1,0 +1,124 @@
+"""The releases of a site on a host: what a rollback goes to, the history, and the lock that ends with its holder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugins.module_utils.site_history import LINES, Refused, Releases, locked
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    """Return the releases a, b and c, deployed in that order; c is served."""
+    for number, name in enumerate("abc"):
+        path = tmp_path / "releases" / name
+        path.mkdir(parents=True)
+        (path / ".ready").touch()
+        os.utime(path / ".ready", (number, number))
+    (tmp_path / "releases" / "half").mkdir()
+    found = Releases(tmp_path)
+    found.switch("c")
+    return found
+
+
+def test_the_link_moves_in_one_step_and_is_known_afterwards(releases: Releases) -> None:
+    assert releases.live() == "c"
+    releases.switch("a")
+    assert os.readlink(releases.current) == "releases/a"
+    assert releases.live() == "a"
+    assert not (releases.home / ".current.new").is_symlink()
+
+
+def test_no_link_is_no_release(tmp_path: Path) -> None:
+    assert Releases(tmp_path).live() == ""
+    assert Releases(tmp_path).table() == []
+
+
+def test_what_is_half_built_is_not_kept(releases: Releases) -> None:
+    assert releases.kept() == ["c", "b", "a"]
+
+
+def test_a_rollback_goes_to_the_one_before(releases: Releases) -> None:
+    assert releases.before("c") == "b"
+    assert releases.before("a") == ""
+
+
+def test_a_rollback_passes_over_what_was_rolled_back_from(releases: Releases) -> None:
+    releases.mark("b")
+    assert releases.before("c") == "a"
+    releases.unmark("b")
+    assert releases.before("c") == "b"
+
+
+def test_the_table_tells_state_and_reason(releases: Releases) -> None:
+    (releases.home / "failed" / "d").mkdir(parents=True)
+    releases.mark("b")
+    releases.note("released", "c", by="ada@desk", commit="abc")
+    releases.note("refused", "d", step="check", why="it does not import")
+    releases.note("rolled back", "c", **{"from": "d"})
+    rows = releases.table()
+    assert [(row["release"], row["state"]) for row in rows] == [
+        ("c", "live"),
+        ("b", "rolled back"),
+        ("a", "kept"),
+        ("d", "failed"),
+    ]
+    assert rows[0]["by"] == "ada@desk"
+    assert (rows[3]["step"], rows[3]["why"]) == ("check", "it does not import")
+
+
+def test_a_line_that_a_crash_cut_off_is_left_out(releases: Releases) -> None:
+    releases.note("released", "a")
+    with releases.history.open("a") as file:
+        file.write('{"event": "rele')
+    releases.note("released", "b")
+    assert [event["release"] for event in releases.events()] == ["a", "b"]
+    assert releases.history.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_history_is_bounded(releases: Releases) -> None:
+    line = '{"event": "released", "release": "a"}\n'
+    releases.history.write_text(line * (LINES + 50))
+    releases.note("released", "b")
+    assert len(releases.events()) == LINES
+    assert releases.events()[-1]["release"] == "b"
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from plugins.module_utils.site_history import locked
+with locked(Path(sys.argv[2]), "ada@desk", 0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lock_tells_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(ROOT), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(Refused, match=r"^ada@desk \(since 20.*\) changes this site's release"),
+            locked(tmp_path, "grace@desk", 0.1),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with locked(tmp_path, "grace@desk", 0):
+        assert "grace@desk" in (tmp_path / ".release.lock").read_text()
