@@ -171,6 +171,7 @@ def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> No
 def test_sshd_takes_the_log_ins_of_the_inventory_alone(
     host: Host, deployed: dict[str, Any]
 ) -> None:
+    """SSH lets root and passwords in only where the inventory says so, and the administrator may use sudo."""
     access = deployed["access"]
     if not access["user"]:
         pytest.skip("the inventory leaves the host's log-ins alone")
@@ -186,12 +187,14 @@ def test_sshd_takes_the_log_ins_of_the_inventory_alone(
 
 
 def test_no_change_of_the_way_in_waits_for_its_confirmation(host: Host) -> None:
+    """No change of sshd or the firewall waits for a confirmation that would never come."""
     assert host.run("ls /var/lib/switchboard/guard").stdout.split() == []
 
 
 def test_the_firewall_lets_in_what_the_inventory_names_alone(
     host: Host, deployed: dict[str, Any]
 ) -> None:
+    """The firewall is loaded, closes what no rule names, and has the rules of its file."""
     if not deployed["firewall"]["enabled"]:
         pytest.skip("the inventory has no firewall")
     unit = "switchboard-firewall.service"
