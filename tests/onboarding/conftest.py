@@ -15,14 +15,18 @@ from tests.onboarding.server import NETWORK, PASSWORD, SUBNET, Run, Server, dock
 
 Managed = tuple[Server, Run]
 NEW_PASSWORD = "second-Secret-of-r00t"
+# Until the run has looked at the server, which makes this folder, and three seconds more; a minute at most.
 CLOUD_INIT = """#cloud-config
-runcmd: [sleep 15]
+runcmd: [[sh, -c, "for i in $(seq 60); do test -e /root/.ansible/tmp && break; sleep 1; done; sleep 3"]]
 """
-# Another who installs packages holds this lock (fcntl(2)); in Perl, which each Debian has.
+# Another who installs packages holds this lock (fcntl(2)) until the run's apt-get waits for it; in Perl, which each
+# Debian has.
 HOLD = """
 use Fcntl; open(F, ">", "/var/lib/dpkg/lock-frontend") or die;
 my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
-fcntl(F, F_SETLK, $lock) or die; sleep 10;
+fcntl(F, F_SETLK, $lock) or die;
+for (1 .. 60) { last if grep { open(C, $_) && <C> =~ /^apt-get/ } glob("/proc/[0-9]*/comm"); sleep 1; }
+sleep 4;
 """
 
 
