@@ -2,6 +2,8 @@
 PYTHON ?=
 INVENTORY ?= inventory/demo
 STEPS ?=
+HOST ?=
+OPTIONS ?=
 WHEN ?= daily
 MAIL ?=
 export PYTHON
@@ -11,7 +13,7 @@ of_site = $(if $(SITE),-e site=$(SITE))
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down deploy rollback releases maintenance test soak lint verify verify-timer bench-deploy \
+.PHONY: help setup demo demo-down onboard deploy rollback releases maintenance test soak lint verify verify-timer bench-deploy \
   bench-notifications bench-web lock clean
 
 help: ## List these commands
@@ -30,10 +32,16 @@ test: ## Prove everything; it takes half an hour on 2 cores (STEPS="lint unit" r
 	@$(tool).test $(STEPS)
 
 soak: ## The long forms of the tests, which `make test` leaves out
-	@SWITCHBOARD_SOAK=1 $(tool).test debian12 single
+	@SWITCHBOARD_SOAK=1 $(tool).test debian12 single onboarding
 
 lint: ## Check style and types alone
 	@$(tool).test lint
+
+onboard: INVENTORY = inventory/lab
+onboard: setup ## From the provider's log-in to a server of an inventory (HOST=192.0.2.10 INVENTORY=inventory/lab)
+	@mkdir -p $(INVENTORY) && { ls $(INVENTORY)/*.yml >/dev/null 2>&1 || echo 'switchboard:' > $(INVENTORY)/hosts.yml; }
+	@$(active) ANSIBLE_LOCALHOST_WARNING=False ansible-playbook -i $(INVENTORY) playbooks/onboard.yml \
+	  $(if $(HOST),-e onboard_host=$(HOST)) $(OPTIONS)
 
 deploy: setup ## Release the code of a site (INVENTORY=inventory/lab SITE=lab; without SITE, of each)
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/deploy.yml $(of_site)

@@ -22,7 +22,17 @@ from tools.common import ROOT, ToolError, main_guard, say
 TARGET = ROOT / "docs" / "reference.md"
 KEYS = ROOT / "plugins" / "site_keys.yml"
 # The order in which site.yml applies the roles; any other role follows by name.
-ORDER = ("base", "zookeeper", "kafka", "django", "daphne", "certificates", "apache")
+ORDER = (
+    "base",
+    "access",
+    "firewall",
+    "zookeeper",
+    "kafka",
+    "django",
+    "daphne",
+    "certificates",
+    "apache",
+)
 HEAD = """# Reference: every variable
 
 Generated from the roles' argument specs and defaults by `python3 -m tools.reference`; edit those, not this

@@ -314,6 +314,7 @@ def main() -> int:
         "single": scenario("single", new, then=("releases", "mutations", "interruptions")),
         "seed": scenario("seed", new, then=("removal",)),
         "upgrade": pytest_step("tests/upgrade"),
+        "onboarding": pytest_step("tests/onboarding"),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),
         "lint": lint,

@@ -94,6 +94,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         self.headline = ""
         self.releases: dict[tuple[str, str], str] = {}
         self.restarted: dict[str, None] = {}
+        self.playbook = ""
 
     @property
     def plain(self) -> bool:
@@ -119,6 +120,11 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
             width = shutil.get_terminal_size().columns - 1
             sys.stdout.write(f"\r\033[K{text[:width]}")
             sys.stdout.flush()
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Remember the playbook's name, for what comes after it."""
+        self.playbook = Path(playbook._file_name).name
+        super().v2_playbook_on_start(playbook)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Remember the play's name, which is printed with its first line."""
@@ -287,7 +293,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
             self.line(f"  {address(self.sites(host).get(name, {}))}  release {release}")
         if self.restarted:
             self.line(f"  restarted: {', '.join(self.restarted)}")
-        self.line(f"  {following(bad, check)}")
+        self.line(f"  {following(bad, check, self.playbook)}")
 
 
 def address(entry: Mapping[str, Any]) -> str:
@@ -296,7 +302,7 @@ def address(entry: Mapping[str, Any]) -> str:
     return f"{'http' if tls == 'none' else 'https'}://{entry.get('domain', '?')}/"
 
 
-def following(bad: bool, check: bool) -> str:
+def following(bad: bool, check: bool, playbook: str = "") -> str:
     """Return what to do next."""
     if bad:
         return "next: correct what is named above and run it again; it goes on where this run ended"
@@ -304,4 +310,7 @@ def following(bad: bool, check: bool) -> str:
         return "next: the same without --check"
     named = [str(name) for name in context.CLIARGS.get("inventory") or []] or ["inventory/demo"]
     here = f"{Path.cwd()}/"
-    return f"next: make verify INVENTORY={','.join(name.removeprefix(here) for name in named)}"
+    names = [name.removeprefix(here) for name in named]
+    if playbook == "onboard.yml":
+        return f"next: ansible-playbook -i {' -i '.join(names)} site.yml --check --diff"
+    return f"next: make verify INVENTORY={','.join(names)}"

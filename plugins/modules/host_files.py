@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_guard import arm
 
 DOCUMENTATION = r"""
 ---
@@ -63,6 +64,24 @@ options:
           A command that must succeed before anything is replaced; C(%s) stands for a file of the same name in a
           folder with all files of this call that have a validation.
         type: str
+  guard:
+    description:
+      - A change that may lock its user out. Before anything is replaced, the state is kept and a timer is started that
+        brings it back, unless the module host_guard confirms the change over a new connection.
+    type: dict
+    suboptions:
+      name: {description: The name of the guard., type: str, required: true}
+      timeout: {description: Seconds until the state is brought back., type: int, default: 60}
+      before:
+        description: Shell commands that run before the files are brought back.
+        type: list
+        elements: str
+        default: []
+      after:
+        description: Shell commands that run after it.
+        type: list
+        elements: str
+        default: []
 author:
   - The Switchboard authors
 """
@@ -87,6 +106,13 @@ paths:
 """
 
 Entry = dict[str, Any]
+TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+GUARD: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "timeout": {"type": "int", "default": 60},
+    "before": TEXTS,
+    "after": TEXTS,
+}
 
 
 def mode_of(entry: Entry) -> int:
@@ -254,7 +280,8 @@ def main() -> None:
                 "options": option,
                 "required_if": needs,
                 "mutually_exclusive": [("content", "secret_content")],
-            }
+            },
+            "guard": {"type": "dict", "options": GUARD},
         },
         supports_check_mode=True,
     )
@@ -274,6 +301,14 @@ def main() -> None:
     if any(entry in judged for entry, _ in found):
         validate(module, judged)
     os.umask(0o022)  # of folders above one that is wanted
+    if guard := module.params["guard"]:
+        kept = [entry["path"] for entry in entries if entry["state"] != "directory"]
+        name, seconds = guard["name"], guard["timeout"]
+        texts = {"before": guard["before"], "after": guard["after"]}
+        try:
+            arm(name, kept, seconds, module.run_command, **texts)
+        except OSError as error:
+            module.fail_json(msg=f"The change can't be guarded, so no file was changed: {error}")
     undo: list[Callable[[], None]] = []
     try:
         for entry, _ in found:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_guard import armed
 from ansible.module_utils.host_packages import LOCKS, holder, installed
 from ansible.module_utils.host_ports import port_faults
+from ansible.module_utils.host_ssh import ssh_ports
 from ansible.module_utils.host_storage import storage_faults
 from ansible.module_utils.kafka_cluster import cluster_faults
 
@@ -50,7 +53,8 @@ looked:
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
-    that are on), C(sites) (those with a release) and C(archives) (of their releases).
+    that are on), C(sites) (those with a release), C(archives) (of their releases), C(guards) (changes that are not
+    confirmed yet), C(name), C(names_itself) (whether /etc/hosts has the name) and C(ssh_ports).
   type: dict
   returned: success
 """
@@ -62,6 +66,12 @@ VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 def names(folder: Path, pattern: str) -> list[str]:
     """Return the sorted names of what matches in a folder; none where it is not there."""
     return sorted({path.name for path in folder.glob(pattern)})
+
+
+def names_itself(hosts: Path = Path("/etc/hosts")) -> bool:
+    """Say whether the host's own name stands in its file of hosts (hosts(5))."""
+    lines = [line.partition("#")[0].split() for line in hosts.read_text().splitlines()]
+    return any(socket.gethostname() in line[1:] for line in lines)
 
 
 def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -79,6 +89,13 @@ def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
 
 def host(module: AnsibleModule) -> dict[str, Any]:
     """Return what the host has."""
+
+    def run(words: list[str]) -> tuple[int, str, str]:
+        try:
+            return module.run_command(words, handle_exceptions=False)
+        except OSError as error:
+            return 127, "", str(error)  # there is no such program
+
     users, groups = accounts()
     out = ""
     if systemctl := module.get_bin_path("systemctl"):
@@ -86,6 +103,10 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         _, out, _ = module.run_command(listed, environ_update={"LC_ALL": "C"})
     return {
         "installer": next(filter(None, map(holder, LOCKS)), ""),
+        "name": socket.gethostname(),
+        "names_itself": names_itself(),
+        "guards": armed(),
+        "ssh_ports": ssh_ports(run),
         "users": users,
         "groups": groups,
         "units": names(SYSTEMD, "*.*"),

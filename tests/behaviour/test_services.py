@@ -168,6 +168,45 @@ def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> No
         assert all(ipaddress.ip_address(address).is_loopback for address in where)
 
 
+def test_sshd_takes_the_log_ins_of_the_inventory_alone(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """SSH lets root and passwords in only where the inventory says so, and the administrator may use sudo."""
+    access = deployed["access"]
+    if not access["user"]:
+        pytest.skip("the inventory leaves the host's log-ins alone")
+    said = dict(
+        line.split(" ", 1)
+        for line in host.check_output("/usr/sbin/sshd -T").splitlines()
+        if " " in line
+    )
+    assert said["passwordauthentication"] == ("yes" if access["password_login"] else "no")
+    assert said["permitrootlogin"] == ("without-password" if access["root_login"] else "no")
+    sudo = host.check_output("sudo -l -U %s", access["user"])
+    assert "(ALL : ALL)" in sudo, sudo
+
+
+def test_no_change_of_the_way_in_waits_for_its_confirmation(host: Host) -> None:
+    """No change of sshd or the firewall waits for a confirmation that would never come."""
+    assert host.run("ls /var/lib/switchboard/guard").stdout.split() == []
+
+
+def test_the_firewall_lets_in_what_the_inventory_names_alone(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """The firewall is loaded, closes what no rule names, and has the rules of its file."""
+    if not deployed["firewall"]["enabled"]:
+        pytest.skip("the inventory has no firewall")
+    unit = "switchboard-firewall.service"
+    assert host.check_output("systemctl is-enabled %s", unit) == "enabled"
+    rules = host.check_output("nft list table inet switchboard_firewall")
+    assert "policy drop" in rules
+    # what is in the kernel is what the file has: loading the file would change nothing
+    loaded = "nft -s list table inet switchboard_firewall"
+    file = "unshare --net sh -c 'nft -f /etc/switchboard/firewall.nft && nft -s list table inet switchboard_firewall'"
+    assert host.check_output(loaded) == host.check_output(file)
+
+
 @pytest.mark.disruptive
 def test_daphne_heals_after_a_kill(host: Host, deployed: dict[str, Any]) -> None:
     for unit in daphne_units(deployed)[:1]:
