@@ -27,7 +27,9 @@ from tests.releases.report import note
 SITE = "graphspace"
 SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
 PASSWORD = "people-of-a-test"
-BACK = 10.0  # seconds after a run within which each socket is open again; five times what was measured
+BACK = (
+    10.0  # seconds after a run within which each socket is open again; five times what was measured
+)
 SMOKE = "/smoke-of-a-test/"
 VIEW = f"""
 
