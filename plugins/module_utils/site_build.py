@@ -21,6 +21,7 @@ from ansible.module_utils.site_programs import MIGRATIONS, PROVE, TRY
 from ansible.module_utils.site_project import Project, last_lines
 from ansible.module_utils.site_serving import expected
 
+TRY_SECONDS = 60  # that a release has to answer the paths of its smoke test
 LITTLE_DISK = 256 * 1024 * 1024  # bytes free below which a failed build is not kept
 
 # What is worth compressing: text, from a size at which it no longer fits into one packet anyway.
@@ -285,7 +286,13 @@ class Release(Project):
             "port": port or {"http": "80", "https": "443"}[scheme],
         }
         with self.stage("try"):
-            result = self.program(TRY, job)
+            try:
+                result = self.program(TRY, job, TRY_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise Refused(
+                    f"django_smoke is {smoke}: the release was asked before any visitor was, and did not answer all of "
+                    f"it in {TRY_SECONDS} s. Correct the project or the paths."
+                ) from None
             try:
                 answers = json.loads(result.stdout.splitlines()[-1])
             except (ValueError, IndexError):

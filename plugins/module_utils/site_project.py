@@ -98,12 +98,14 @@ class Project:
                 "Correct the command, or take it out.",
             )
 
-    def program(self, text: str, job: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        """Run one of the programs above in the project as the site's user."""
-        return self.started([str(self.python), "-c", text], json.dumps(job))
+    def program(
+        self, text: str, job: dict[str, Any], timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the programs of site_programs in the project as the site's user."""
+        return self.started([str(self.python), "-c", text], json.dumps(job), timeout)
 
     def started(
-        self, command: list[str], text: str | None = None
+        self, command: list[str], text: str | None = None, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the project as the site's user, with its environment and a text as its input."""
         environment = {
@@ -129,6 +131,7 @@ class Project:
             text=True,
             errors="replace",
             check=False,
+            timeout=timeout,
         )
 
     def said(self, result: subprocess.CompletedProcess[str]) -> str:

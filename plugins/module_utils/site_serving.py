@@ -27,6 +27,8 @@ RENEW_SECONDS = 60  # that a process of mod_wsgi has until another serves in its
 UNIT_SECONDS = 90  # that a unit has until it is active
 SMOKE_SECONDS = 10  # within which each path has to answer as it should
 ANSWER_SECONDS = 10  # that one answer may take
+# What Apache, or nobody, says where its own configuration is written after the release.
+UNKNOWN = ("421", "no answer (ConnectionRefusedError)")
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
@@ -142,6 +144,8 @@ class Serving:
             return "the site is closed for maintenance"
         end = time.monotonic() + SMOKE_SECONDS
         while True:
+            if self.ask("/", {}) in UNKNOWN:
+                return f"Apache does not know {self.url} yet"
             wrong = self.wrong_answers()
             if not wrong:
                 return ""

@@ -148,6 +148,11 @@ class Change:
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
         self.writes = bool(self.moves or self.rewrites or self.files)
+        # What to go back to: a run that was killed may have switched to a release that nobody has asked for a page.
+        served = [told["release"] for told in releases.events() if told["event"] != "refused"]
+        self.proven = served[-1] if served else ""
+        ready = self.proven and releases.ready(self.proven)
+        self.former = self.proven if ready else self.previous
 
     def answer(self, changed: bool) -> dict[str, Any]:
         """Return what the module returns whatever it does."""
@@ -219,17 +224,16 @@ class Change:
             with release.stage("smoke"):
                 answer["unasked"] = self.serving.smoke()
         except Refused as error:
-            if self.previous:
+            if self.former:
                 release.restore(before)
-                self.releases.switch(self.previous)
+                self.releases.switch(self.former)
                 self.back(error)
             raise
         if self.moves:
             self.releases.unmark(release.id)
             release.ready.touch()  # it is the newest now
             self.releases.prune(self.params["keep"], release.id, self.previous)
-        told = [event["release"] for event in self.releases.events() if event["event"] != "refused"]
-        if told[-1:] != [release.id]:
+        if self.proven != release.id:
             self.note("released", seconds=release.seconds)
 
     def back(self, first: Refused) -> None:
@@ -244,7 +248,7 @@ class Change:
         release = self.release
         text = "The running release is untouched."
         if release.step in ("switch", "restart", "smoke"):
-            text = f"The release {self.previous} is served again." if self.previous else ""
+            text = f"The release {self.former} is served again." if self.former else ""
         if new and self.releases.live() != release.id:
             place = release.keep_for_a_look()
             text += f" What failed is in {place}." if place else ""

@@ -93,7 +93,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record what a release runs instead of running it; the virtual environment is taken as made."""
     ran: list[str] = []
 
-    def started(self: Any, command: list[str], text: str = "") -> Any:
+    def started(self: Any, command: list[str], text: str = "", timeout: float = 0) -> Any:
         words = [PROGRAMS.get(word, word) for word in command]
         ran.append(" ".join(words).replace(f"{self.python} ", "").replace("-c ", ""))
         answers = dict.fromkeys(json.loads(text)["paths"], 200) if words[-1] == "try" else {}
@@ -163,7 +163,7 @@ def test_a_refusal_names_what_failed(
     home: Path, monkeypatch: pytest.MonkeyPatch, code: int, variable: str
 ) -> None:
     answer = SimpleNamespace(returncode=code, stdout="no such package")
-    monkeypatch.setattr(site_build.Release, "started", lambda self, command, text="": answer)
+    monkeypatch.setattr(site_build.Release, "started", lambda self, *of: answer)
     with pytest.raises(site_build.Refused, match=f"(?s)^{variable}: .*It said:\nno such package"):
         release(home).prove()
 
@@ -184,7 +184,7 @@ def test_a_release_that_answers_wrongly_is_refused(
     said: str,
 ) -> None:
     answer = SimpleNamespace(returncode=0, stdout=f"a warning\n{json.dumps(answers)}")
-    monkeypatch.setattr(site_build.Release, "started", lambda self, command, text="": answer)
+    monkeypatch.setattr(site_build.Release, "started", lambda self, *of: answer)
     with pytest.raises(site_build.Refused, match=said):
         release(home).attempt("", smoke)
 
@@ -243,6 +243,35 @@ def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: 
         "new000000000.tar.gz",
         "c.tar.gz",
     }
+
+
+def test_a_release_that_a_killed_run_switched_to_goes_back_to_the_one_that_was_proven(
+    home: Path,
+) -> None:
+    releases = site_history.Releases(home)
+    releases.note("released", "old000000000")
+    new = release(home)
+    new.path.mkdir()
+    new.ready.touch()
+    releases.switch(new.id)
+    change = site_release.Change(options(home), releases, None)
+    assert (change.previous, change.former) == ("new000000000", "old000000000")
+    releases.note("released", new.id)
+    assert site_release.Change(options(home), releases, None).former == "new000000000"
+
+
+def test_a_release_that_was_rolled_back_from_is_left_until_it_is_asked_for_again(
+    home: Path,
+) -> None:
+    releases = site_history.Releases(home)
+    new = release(home)
+    new.path.mkdir()
+    new.ready.touch()
+    releases.mark(new.id)
+    change = site_release.Change(options(home), releases, None)
+    assert (change.release.id, change.left) == ("old000000000", new.id)
+    again = site_release.Change(options(home, again=True), releases, None)
+    assert (again.release.id, again.left) == (new.id, "")
 
 
 # -- environment files ---------------------------------------------------------------------------------
