@@ -168,8 +168,17 @@ class Change:
         }
 
     def predicted(self) -> dict[str, Any]:
-        """Return what `done` would, and change nothing."""
-        return self.answer(self.writes or self.serving.behind())
+        """Return what `done` would, and change nothing; the diff says which steps it would take."""
+        answer = self.answer(self.writes or self.serving.behind())
+        if answer["changed"]:
+            steps = [] if self.release.ready.exists() else ["requirements"]
+            steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
+            own = [f"{place} `{'`, `'.join(said)}`" for place, said in self.params["hooks"].items()]
+            anew = ["mod_wsgi's processes", *self.serving.running()]
+            text = f"steps: {', '.join([*steps, 'switch', 'restart', 'smoke'])}\n"
+            text += f"own commands: {'; '.join(own)}\n" if own else ""
+            answer["diff"].append({"prepared": f"{text}restarted, one by one: {', '.join(anew)}\n"})
+        return answer
 
     def done(self) -> dict[str, Any]:
         """Make the wanted release the one that is served, or raise Refused with the former one in its place."""

@@ -172,6 +172,11 @@ def test_the_second_run_changes_nothing_and_check_predicts_the_next(site: Site) 
     assert re.search(
         rf"-/srv/{SITE}/current -> {before}\n\+/srv/{SITE}/current -> \w+", foretold.output
     )
+    foretold_all = "steps: requirements, check, collectstatic, migrate, try, switch, restart, smoke"
+    assert foretold_all in foretold.output
+    assert (
+        f"mod_wsgi's processes, daphne-{SITE}@1.service, daphne-{SITE}@2.service" in foretold.output
+    )
     assert site.served() == before
 
 
