@@ -40,6 +40,15 @@ DEMO_VENV = BUILD / "venv-demo"
 # Logs are read as text.
 PLAIN = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
 SUMMARY = BUILD / "summary.txt"
+# What the README tells a newcomer to type, against the demonstration server.
+TYPED = (
+    "demo",
+    "verify",
+    "deploy SITE=graphspace",
+    "releases",
+    "maintenance SITE=graphspace STATE=on",
+    "maintenance SITE=graphspace STATE=off",
+)
 QUICK = [f"tests/behaviour/test_{name}.py" for name in ("routing", "daphne", "notifications")]
 
 
@@ -218,16 +227,19 @@ def readme_commands(outcome: Outcome) -> None:
     """Type what the README tells a newcomer to type for the demonstration server."""
     env = environment() | PLAIN
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^    make ([\w-]+) +#", readme, re.M)
+    listed = re.findall(r"^    make ([\w-]+)[ \w=/-]* #", readme, re.M)
     if run(["docker", "container", "inspect", DEMO_HOST], check=False).returncode == 0:
         raise ToolError("A demonstration server is there already: `make demo-down` removes it.")
     try:
-        for target in ("demo", "verify"):
+        for words in TYPED:
+            target, *settings = words.split()
             report = junit(f"{outcome.step}-{target}")
             tests = env | {"PYTEST_ADDOPTS": f"--junitxml={report}"}
             outcome.check(f"README: make {target}", target in listed)
-            done = run_logged(outcome.step, ["make", "--no-print-directory", target], env=tests)
-            outcome.check(f"make {target}", done == 0)
+            done = run_logged(
+                outcome.step, ["make", "--no-print-directory", target, *settings], env=tests
+            )
+            outcome.check(f"make {words}", done == 0)
             if done:
                 break
             if target == "verify":
