@@ -8,7 +8,9 @@ user with sudo. The caches of apt and pip are warm. Measured in turn, each with 
                                                           operations (a file, a unit, in turn)
     its tasks and SSH executions                          ssh was called so often
     release             one changed line, playbooks/deploy.yml tests/bench/by_hand.sh release
+                                                          and Ansible's own modules, tests/bench/stock_release.yml
     rollback            to the release before it
+    onboarding          playbooks/onboard.yml on a server with root's password alone
     verify              make verify
 
 The script looks at nothing before it begins, has no second run, and its Apache lacks the maintenance page, TLS,
@@ -30,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.onboarding.server import NETWORK, PASSWORD, SUBNET, Server, docker
 from tools.bench import FOLDER, PREFIX, Host, machine, number, publish, row
 from tools.common import BUILD, ROOT, ToolError, environment, main_guard, run, say
 
@@ -39,6 +42,7 @@ UNCHANGED_GOAL = 15.0  # seconds
 EXECUTIONS_GOAL = 30.0
 RELEASE_GOAL = 10.0  # seconds
 ROLLBACK_GOAL = 5.0  # seconds
+ONBOARDING_GOAL = 60.0  # seconds
 VERIFY_GOAL = 45.0  # seconds
 CONVERGE_GOAL = 1.3  # times what the script takes
 
@@ -99,6 +103,46 @@ def peers() -> dict[str, str]:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(PEERS)]
         run([*pip, "-r", str(ROOT / "tests" / "bench" / "peers.txt")])
     return environment() | {"PYTHONPATH": str(PEERS), "ANSIBLE_NOCOLOR": "1"}
+
+
+def with_stock_modules(host: Host, project: Project) -> float:
+    """Return the seconds of a release with Ansible's own modules."""
+    shown = host.shell(
+        'sudo python3 -c \'import json, sys; sys.path.insert(0, "/usr/local/lib/switchboard"); '
+        'import site_environment as e; print(json.dumps(e.read("/etc/switchboard/graphspace")))\''
+    )
+    path = FOLDER / "environment.json"
+    path.write_text(shown, encoding="utf-8")
+    path.chmod(0o600)
+    start = time.monotonic()
+    command = host.playbook("tests/bench/stock_release.yml", release=f"stock-{project.version}")
+    command += ["-e", f"pack={project.pack()}", "-e", f"environment_file={path}"]
+    run(command, env=environment())
+    seconds = time.monotonic() - start
+    path.unlink()
+    host.check()
+    return seconds
+
+
+def onboarded() -> float:
+    """Return the seconds of onboarding a server of which root's password is known."""
+    server = Server("13", FOLDER / "hosts" / "fresh", suffix="-bench")
+    docker("network", "create", "--ipv6", "--subnet", SUBNET, NETWORK, check=False)
+    shutil.rmtree(server.folder, ignore_errors=True)
+    try:
+        server.create()
+        server.shell("systemctl enable --now ssh.service")
+        done = server.onboard(
+            onboard_user="root",
+            onboard_password=PASSWORD,
+            onboard_fingerprint=server.fingerprint(),
+        )
+        if done.code:
+            raise ToolError(f"onboarding failed:\n{done.output[-2000:]}")
+        return done.seconds
+    finally:
+        server.remove()
+        docker("network", "rm", NETWORK, check=False)
 
 
 def with_mitogen(host: Host, project: Project) -> float:
@@ -173,7 +217,9 @@ class Samples:
     verify: list[float] = field(default_factory=list)
     release: list[float] = field(default_factory=list)
     release_by_hand: list[float] = field(default_factory=list)
+    release_stock: list[float] = field(default_factory=list)
     rollback: list[float] = field(default_factory=list)
+    onboarding: list[float] = field(default_factory=list)
 
 
 def rows(samples: Samples) -> list[dict[str, Any]]:
@@ -200,10 +246,11 @@ def rows(samples: Samples) -> list[dict[str, Any]]:
             "release of one changed line",
             "s",
             samples.release,
-            {"shell script": samples.release_by_hand},
+            {"shell script": samples.release_by_hand, "stock modules": samples.release_stock},
             goal=RELEASE_GOAL,
         ),
         row("rollback of it", "s", samples.rollback, goal=ROLLBACK_GOAL),
+        row("onboarding", "s", samples.onboarding, goal=ONBOARDING_GOAL),
         row("make verify", "s", samples.verify, goal=VERIFY_GOAL),
     ]
 
@@ -239,6 +286,15 @@ def measure(samples: Samples, project: Project, short_runs: int) -> None:
                 f"release: {seconds:.1f} s, the script {samples.release_by_hand[-1]:.1f} s, "
                 f"rollback {samples.rollback[-1]:.1f} s"
             )
+        for _ in range(short_runs):
+            project.change()
+            samples.release_stock.append(with_stock_modules(ours, project))
+            samples.onboarding.append(onboarded())
+            say(
+                f"release with stock modules: {samples.release_stock[-1]:.1f} s, "
+                f"onboarding: {samples.onboarding[-1]:.1f} s"
+            )
+        ansible(ours, project, "site.yml")
         for _ in range(short_runs):
             samples.verify.append(verify(ours, project))
             say(f"verify: {samples.verify[-1]:.1f} s")

@@ -25,7 +25,9 @@ def samples() -> bench_deploy.Samples:
         verify=[50.0],
         release=[20.0],
         release_by_hand=[7.0],
+        release_stock=[14.0],
         rollback=[8.0],
+        onboarding=[50.0],
     )
 
 
