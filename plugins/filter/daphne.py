@@ -28,12 +28,7 @@ def daphne_units(sites: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
 
 def daphne_inputs(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the sites' units with the files that each reads when it begins, for the module host_units."""
-    sockets = [
-        {"name": unit, "unit": unit, "stop_first": daphne_units([site], "service")}
-        for site in sites
-        for unit in daphne_units([site], "socket")
-    ]
-    return sockets + [
+    return [
         {
             "name": unit,
             "unit": unit,

@@ -168,7 +168,7 @@ def sockets_of(systemd: Systemd, units: list[str]) -> list[dict[str, Any]]:
 def planned(systemd: Systemd, options: dict[str, Any], late: list[str]) -> dict[str, list[str]]:
     """Return what is to be done with which units; ``late`` are the names of the services that are behind."""
     services = [service for service in options["services"] if service["name"] in late]
-    paused = [unit for service in services for unit in service["stop_first"]]
+    paused = [unit for service in services for unit in service.get("stop_first", [])]
     read = [service["unit"] for service in services if not service["restart"]]
     restarted = [
         service["unit"] for service in services if service["restart"] and not service["reload"]

@@ -21,7 +21,8 @@ description:
   - A service runs with older files when systemd has not read its unit anew (C(NeedDaemonReload)), or when its unit
     below C(/etc) or C(/run), or one of its paths, changed (st_ctime) after it began. So a run that was interrupted
     between a file and the restart that the file needs is finished by the next one. What does not run is never behind.
-  - The socket of a unit in I(restarted) is restarted before it where its own unit changed.
+  - A socket by which systemd starts such a unit is one more of I(services): where its own unit changed, the units are
+    stopped, the socket is restarted, and they are started after it.
   - systemd reads its files anew where a unit needs it.
   - In check mode a unit that is not there yet is predicted to be enabled and started.
 options:
@@ -43,11 +44,6 @@ options:
       stamp: {description: A file that was last modified when the service last read its files anew., type: path}
       reload: {description: Reload it instead., type: bool, default: false}
       restart: {description: Without it systemd alone reads its unit anew., type: bool, default: true}
-      stop_first:
-        description: Units that are stopped before it is restarted, as a socket needs it, and started after it.
-        type: list
-        elements: str
-        default: []
   pending:
     description: Paths that this run has changed, or would in check mode; a running service that reads one is behind.
     type: list
@@ -111,7 +107,6 @@ def main() -> None:
         "unit": {"type": "str", "required": True},
         "reload": {"type": "bool", "default": False},
         "restart": {"type": "bool", "default": True},
-        "stop_first": {"type": "list", "elements": "str", "default": []},
     }
     units: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
@@ -129,10 +124,9 @@ def main() -> None:
     systemd, options = Systemd(module.run_command), module.params
     named = [service["unit"] for service in options["services"]]
     options["services"] = [
-        socket
-        for socket in sockets_of(systemd, options["restarted"])
-        if socket["unit"] not in named
-    ] + options["services"]
+        *sockets_of(systemd, [*named, *options["restarted"]]),
+        *options["services"],
+    ]
     reasons = behind(options["services"], options["pending"], module.run_command)
     plan = planned(systemd, options, list(reasons))
     touched = list(dict.fromkeys(unit for step in STEPS for unit in plan[step]))

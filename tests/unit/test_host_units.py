@@ -145,7 +145,7 @@ def options(**given: Any) -> dict[str, Any]:
 
 def late(name: str, **more: Any) -> dict[str, Any]:
     unit = f"{name}.service"
-    return {"name": name, "unit": unit, "reload": False, "restart": True, "stop_first": [], **more}
+    return {"name": name, "unit": unit, "reload": False, "restart": True, **more}
 
 
 def test_what_is_behind_is_restarted_or_reloaded_and_the_rest_is_left_alone() -> None:
