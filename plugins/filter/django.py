@@ -326,7 +326,15 @@ def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     """
     found = []
     for unit in units:
-        found.append({"name": unit["unit"], "unit": unit["unit"], "restart": not unit["timer"]})
+        paths = [f"/etc/switchboard/{unit['site']}/*.env", f"/srv/{unit['site']}/current"]
+        found.append(
+            {
+                "name": unit["unit"],
+                "unit": unit["unit"],
+                "paths": paths,
+                "restart": not unit["timer"],
+            }
+        )
         if unit["timer"]:
             found.append({"name": unit["timer"], "unit": unit["timer"]})
     return found

@@ -77,17 +77,27 @@ def script(
         root: the folder of all guards.
         units: the folder of systemd's units.
     """
-    lines = ["# What was there before a change. Run by a timer, unless the change is confirmed."]
+    lines = [
+        "# What was there before a change. Run by a timer, unless the change is confirmed.",
+        "wrong=",
+    ]
     lines += [f"{command} || true" for command in before]
     for number, (path, there) in enumerate(saved):
         if there:
             copy = shlex.quote(str(root / name / str(number)))
-            lines.append(f"cp --archive --remove-destination {copy} {shlex.quote(path)}")
+            place = shlex.quote(path)
+            lines.append(
+                f"cp --archive {copy} {place}.guard && mv --force {place}.guard {place} || wrong=1"
+            )
         else:
             lines.append(f"rm --force {shlex.quote(path)}")
     lines.append("systemctl daemon-reload")
     lines += [f"{command} || true" for command in after]
     lines.append(f"logger --tag switchboard 'took back a change of {name}: nobody confirmed it'")
+    # what could not be put back stays where it is kept, and the timer tries again
+    lines.append(
+        f'[ -z "$wrong" ] || {{ systemctl --no-block restart {unit(name)}.timer; exit 1; }}'
+    )
     lines += [
         f"rm --recursive --force {shlex.quote(str(path))}" for path in remains(name, root, units)
     ]

@@ -10,6 +10,7 @@ import os
 import pwd
 import shlex
 import shutil
+import stat
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -23,6 +24,33 @@ from ansible.module_utils.site_serving import expected
 
 TRY_SECONDS = 60  # that a release has to answer the paths of its smoke test
 LITTLE_DISK = 256 * 1024 * 1024  # bytes free below which a failed build is not kept
+
+
+def take(folder: Path) -> None:
+    """Take a folder from the user who filled it: all is root's, readable by everybody.
+
+    That user may be at work in it still: from the top down each folder is root's before its entries are looked at, no
+    link is followed, and what is neither a folder nor a file is removed.
+    """
+    os.chown(folder, 0, 0)
+    for _, folders, names, at in os.fwalk(folder, follow_symlinks=False):
+        os.fchown(at, 0, 0)
+        os.fchmod(at, 0o755)
+        for name in [*folders, *names]:
+            mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                os.chown(name, 0, 0, dir_fd=at, follow_symlinks=False)
+                continue
+            if not stat.S_ISREG(mode):
+                os.unlink(name, dir_fd=at)
+                continue
+            entry = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+            try:
+                os.fchown(entry, 0, 0)
+                os.fchmod(entry, 0o644)
+            finally:
+                os.close(entry)
+
 
 # What is worth compressing: text, from a size at which it no longer fits into one packet anyway.
 COMPRESSED = (
@@ -48,7 +76,7 @@ def compress(folder: str) -> None:
             path = os.path.join(place, name)
             if not name.endswith(COMPRESSED) or os.path.islink(path) or name + ".gz" in names:
                 continue
-            # The folder is the site's, and this is root: no link is followed, nothing is overwritten.
+            # No link is followed, nothing is overwritten.
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
                 whole = file.read()
             # No time and no name in it: the same file gives the same bytes.
@@ -184,12 +212,8 @@ class Release(Project):
         )
         if pretend:
             return
+        take(self.static)
         compress(self.static)
-        for folder, folders, names in os.walk(self.static):
-            for name in [".", *folders, *names]:
-                entry = os.path.join(folder, name)
-                os.chown(entry, 0, 0)
-                os.chmod(entry, 0o755 if os.path.isdir(entry) else 0o644)
 
     def migrations(self, linter: str = "", ask: Sequence[Any] = ()) -> dict[str, Any]:
         """Return the state of the migrations, as MIGRATIONS prints it; ``ask`` names some, each [app, name]."""
@@ -273,7 +297,8 @@ class Release(Project):
     def attempt(self, url: str, smoke: dict[str, Any]) -> None:
         """Ask the application for the paths of the smoke test, before any visitor does."""
         if not smoke:
-            return
+            with self.stage("try"):
+                return
         scheme, _, host = (url or "http://localhost").partition("://")
         name, _, port = host.partition(":")
         job = {
@@ -310,8 +335,9 @@ class Release(Project):
 
     def build(self) -> None:
         """Lay the release out with its requirements, and do all that comes before it is tried."""
+        self.step = "requirements"
+        self.unpack()
         with self.stage("requirements"):
-            self.unpack()
             self.virtualenv()
             subprocess.run(
                 [str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,17 @@ PAUSE = 0.5  # seconds between two attempts to take the lock
 
 class Refused(Exception):
     """The release can't be served; the text names the variable or the step, its value and the remedy."""
+
+
+def attempts(*parts: Callable[[], object]) -> str:
+    """Do each part, whatever becomes of the others; return what went wrong, or an empty text."""
+    wrong = []
+    for part in parts:
+        try:
+            part()
+        except Exception as error:
+            wrong.append(str(error) or type(error).__name__)
+    return "; ".join(wrong)
 
 
 def now() -> str:
@@ -123,6 +134,11 @@ class Releases:
                 except ValueError:
                     continue
         return found
+
+    def proven(self) -> str:
+        """Return the id of the release that was last served with all steps done, or an empty text."""
+        served = [told["release"] for told in self.events() if told["event"] != "refused"]
+        return str(served[-1]) if served else ""
 
     def note(self, event: str, release: str, **more: Any) -> None:
         """Add a line to the history: ``event`` is released, refused or rolled back; ``more`` has no secret."""

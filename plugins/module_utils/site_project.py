@@ -172,8 +172,8 @@ class Project:
     def write_environment(self, names: list[str]) -> None:
         """Replace environment files, each in one step, for root and the site's group alone."""
         group = grp.getgrnam(self.site).gr_gid
-        for name in names:
-            draft = self.folder / f".{name}.new"
+        drafts = {name: self.folder / f".{name}.new" for name in names}
+        for name, draft in drafts.items():
             draft.unlink(missing_ok=True)
             with open(
                 os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
@@ -181,6 +181,7 @@ class Project:
                 file.write(self.files[name])
                 os.fchown(file.fileno(), 0, group)
                 os.fchmod(file.fileno(), 0o640)
+        for name, draft in drafts.items():  # all of them are on the disk
             os.replace(draft, self.folder / name)
 
     def written(self) -> dict[str, str]:

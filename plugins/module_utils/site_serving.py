@@ -25,6 +25,7 @@ from ansible.module_utils.systemd_units import (
 
 RENEW_SECONDS = 60  # that a process of mod_wsgi has until another serves in its place
 UNIT_SECONDS = 90  # that a unit has until it is active
+STEADY = 3  # seconds after which a site's own service is looked at again: a command that ends has started all the same
 SMOKE_SECONDS = 10  # within which each path has to answer as it should
 ANSWER_SECONDS = 10  # that one answer may take
 # What Apache, or nobody, says where its own configuration is written after the release.
@@ -112,7 +113,7 @@ class Serving:
         with ThreadPoolExecutor(max_workers=3) as pool:
             pages = pool.submit(wsgi_group.renew, self.site, RENEW_SECONDS)
             sockets = pool.submit(self.restart, [unit for unit in units if unit not in own])
-            services = pool.submit(self.restart, own)
+            services = pool.submit(self.restart, own, STEADY)
         try:
             sockets.result()
             services.result()
@@ -120,15 +121,15 @@ class Serving:
         except (Broken, wsgi_group.Stuck) as error:
             raise Refused(str(error)) from error
 
-    def restart(self, units: list[str]) -> None:
-        """Restart units one after another, each until it is active."""
+    def restart(self, units: list[str], steady: int = 0) -> None:
+        """Restart units one after another, each until it is active, and look again after some seconds."""
         if not units:
             return
         systemd = Systemd(command)
         services = sockets_of(systemd, units)
         late = service_current.behind(services, [], command)
         options = {"services": services, "stopped": [], "started": [], "restarted": units}
-        bring_up(systemd, planned(systemd, options, list(late)), UNIT_SECONDS, 0)
+        bring_up(systemd, planned(systemd, options, list(late)), UNIT_SECONDS, steady)
 
     def smoke(self) -> str:
         """Ask the site as a visitor does, until each path answers as it should; return why nothing was asked.
@@ -144,7 +145,7 @@ class Serving:
             return "the site is closed for maintenance"
         end = time.monotonic() + SMOKE_SECONDS
         while True:
-            if self.ask("/", {}) in UNKNOWN:
+            if self.unknown():
                 return f"Apache does not know {self.url} yet"
             wrong = self.wrong_answers()
             if not wrong:
@@ -154,6 +155,12 @@ class Serving:
                     f"After {SMOKE_SECONDS} s {self.url} still answers: {'; '.join(wrong)}."
                 )
             time.sleep(0.5)  # until the answers are right; the time-out above raises
+
+    def unknown(self) -> bool:
+        """Say whether Apache has yet to learn of the site's name, port or scheme, which it does after the release."""
+        said = self.ask("/", {})
+        other = "https://" if self.url.startswith("http://") else "http://"
+        return said in UNKNOWN or self.location.startswith(f"{other}{urlsplit(self.url).hostname}")
 
     def wrong_answers(self) -> list[str]:
         """Return each answer that is not as it should be, as a text."""
@@ -181,7 +188,8 @@ class Serving:
         return wrong
 
     def ask(self, path: str, headers: Mapping[str, str]) -> str:
-        """Send one GET and return the status of the answer, or why there is none."""
+        """Send one GET and return the status of the answer, or why there is none; keep where it leads."""
+        self.location = ""
         address, _, port = self.params["server"].rpartition(":")
         split = urlsplit(self.url)
         connection = http.client.HTTPConnection(split.netloc, timeout=ANSWER_SECONDS)
@@ -194,7 +202,9 @@ class Serving:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
                 connection.sock = context.wrap_socket(plain, server_hostname=split.hostname)
             connection.request("GET", path, headers=dict(headers))
-            return str(connection.getresponse().status)
+            answer = connection.getresponse()
+            self.location = answer.headers.get("Location", "")
+            return str(answer.status)
         except (OSError, http.client.HTTPException) as error:
             return f"no answer ({type(error).__name__})"
         finally:

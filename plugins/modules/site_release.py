@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
-from ansible.module_utils.site_history import Refused, Releases, locked
+from ansible.module_utils.site_history import Refused, Releases, attempts, locked
 from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
@@ -149,10 +149,10 @@ class Change:
         self.files = self.release.changed_files()
         self.writes = bool(self.moves or self.rewrites or self.files)
         # What to go back to: a run that was killed may have switched to a release that nobody has asked for a page.
-        served = [told["release"] for told in releases.events() if told["event"] != "refused"]
-        self.proven = served[-1] if served else ""
+        self.proven = releases.proven()
         ready = self.proven and releases.ready(self.proven)
         self.former = self.proven if ready else self.previous
+        self.unproven = bool(self.proven and not self.moves and self.proven != self.release.id)
 
     def answer(self, changed: bool) -> dict[str, Any]:
         """Return what the module returns whatever it does."""
@@ -169,7 +169,7 @@ class Change:
 
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
-        answer = self.answer(self.writes or self.serving.behind())
+        answer = self.answer(self.writes or self.unproven or self.serving.behind())
         if answer["changed"]:
             steps = [] if self.release.ready.exists() else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
@@ -183,7 +183,7 @@ class Change:
     def done(self) -> dict[str, Any]:
         """Make the wanted release the one that is served, or raise Refused with the former one in its place."""
         answer = self.answer(True)
-        if not self.writes and not self.serving.behind():
+        if not (self.writes or self.unproven or self.serving.behind()):
             return answer | {"changed": False}
         new = not self.release.ready.exists()
         try:
@@ -211,9 +211,10 @@ class Change:
             release.build()
         else:
             release.prove()
-            if self.files:  # they may name another database, or STATIC_ROOT no longer
+            if self.files:  # they may name STATIC_ROOT no longer
                 with release.stage("collectstatic"):
                     release.collect(pretend=True)
+            if self.files or self.moves:  # another database, or one that a rollback has reversed
                 release.migrate()
         release.attempt(self.params["url"], self.params["smoke"])
         if new:
@@ -221,7 +222,7 @@ class Change:
 
     def serve(self, answer: dict[str, Any]) -> None:
         """Switch, let the processes load the release, ask for its pages; on a failure bring the former one back."""
-        release, before = self.release, self.release.written()
+        release, before, script = self.release, self.release.written(), self.script()
         try:
             with release.stage("switch"):
                 release.write_environment(self.files)
@@ -232,11 +233,9 @@ class Change:
                 answer["units"] = self.serving.load()["units"]
             with release.stage("smoke"):
                 answer["unasked"] = self.serving.smoke()
-        except Refused as error:
+        except Exception as error:
             if self.former:
-                release.restore(before)
-                self.releases.switch(self.former)
-                self.back(error)
+                self.back(error, before, script)
             raise
         if self.moves:
             self.releases.unmark(release.id)
@@ -245,12 +244,26 @@ class Change:
         if self.proven != release.id:
             self.note("released", seconds=release.seconds)
 
-    def back(self, first: Refused) -> None:
-        """Let the processes load the former release."""
-        try:
-            self.serving.load()
-        except Refused as second:
-            raise Refused(f"{first}\nNor does the former release serve: {second}") from second
+    def script(self) -> str:
+        """Return the WSGI script of the release as it is on the host, or an empty text."""
+        path = self.release.path / "wsgi.py"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def back(self, first: Exception, before: dict[str, str], script: str) -> None:
+        """Serve the former release again; each part of it is tried, whatever becomes of the others."""
+
+        def rewrite() -> None:
+            self.release.params = {**self.params, "wsgi_script": script}
+            self.release.write_script(write=True)
+
+        wrong = attempts(
+            lambda: self.releases.switch(self.former),
+            lambda: self.release.restore(before),
+            *([rewrite] if script and script != self.params["wsgi_script"] else []),
+            self.serving.load,
+        )
+        if wrong:
+            raise Refused(f"{first}\nNor does the former release serve: {wrong}") from first
 
     def refused(self, new: bool, error: Refused) -> str:
         """Keep the failed build, note why, and return what is to be said of the release that is served."""

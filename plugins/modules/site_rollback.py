@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
-from ansible.module_utils.site_history import Refused, Releases, locked
+from ansible.module_utils.site_history import Refused, Releases, attempts, locked
 from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
@@ -76,6 +76,10 @@ class Rollback:
     def __init__(self, params: dict[str, Any], releases: Releases, serving: Serving) -> None:
         self.params, self.releases, self.serving = params, releases, serving
         self.live = releases.live()
+        left = releases.proven()
+        if not params["to"] and left not in ("", self.live) and releases.taken_back(left):
+            # a rollback that was killed after its switch: this one finishes it
+            params, self.live = {**params, "to": self.live}, left
         self.to = params["to"] or releases.before(self.live)
         kept = [name for name in releases.kept() if name != self.live]
         if not self.live or not kept:
@@ -150,28 +154,33 @@ class Rollback:
             tried = pool.submit(self.attempt)
             found = self.standing()
         reversing = bool(found) and self.params["migrations"] == "reverse"
-        if reversing:
-            self.reverse(found)
-        switched = False
+        kept, marked, switched = self.releases.kept(), False, False
         try:
             if reversing:
+                self.reverse(found)
                 self.attempt()
             else:
                 tried.result()
+            if kept.index(self.to) > kept.index(self.live):
+                self.releases.mark(
+                    self.live
+                )  # before the switch: a run that is killed is finished by the next one
+                marked = True
             switched = True
             self.releases.switch(self.to)
             loaded = self.serving.load()
             unasked = self.serving.smoke()
-        except Refused as error:
-            if reversing:
-                self.forward()
-            if switched:
-                self.releases.switch(self.live)
-                self.serving.load()
-            raise Refused(f"{error}\nRelease {self.live} is served on.") from error
-        kept = self.releases.kept()
-        if kept.index(self.to) > kept.index(self.live):
-            self.releases.mark(self.live)
+        except Exception as error:
+            wrong = attempts(
+                *([lambda: self.releases.switch(self.live)] if switched else []),
+                *([lambda: self.releases.unmark(self.live)] if marked else []),
+                *([self.forward] if reversing else []),
+                *([self.serving.load] if switched else []),
+            )
+            end = f"Release {self.live} is served on."
+            if wrong:
+                end = f"Bringing release {self.live} back went wrong, too: {wrong}"
+            raise Refused(f"{error}\n{end}") from error
         self.releases.unmark(self.to)
         self.releases.note("rolled back", self.to, by=self.params["by"], **{"from": self.live})
         return {
