@@ -363,7 +363,7 @@ def test_a_migration_in_the_way_of_a_rollback_is_named_and_can_be_reversed(site:
     older = site.live
     field = 'migrations.AddField("graph", "of_a_test", models.TextField(null=True))'
     append("graphs/migrations/9000_of_a_test.py", MIGRATION % (LAST, field))(site.project)
-    site.live = site.next()
+    site.live = newer = site.next()
     assert site.play("deploy").code == 0
     with site.watched("a rollback that a migration stands in the way of"):
         run = site.play("rollback")
@@ -375,6 +375,12 @@ def test_a_migration_in_the_way_of_a_rollback_is_named_and_can_be_reversed(site:
     site.live = older
     applied = site.bench.host.check_output(f"{SITE}-manage showmigrations graphs")
     assert "9000" not in applied
+    with site.watched("the release again, and its migration", newer):
+        assert site.play("deploy").code == 0
+    applied = site.bench.host.check_output(f"{SITE}-manage showmigrations graphs")
+    assert "[X] 9000_of_a_test" in applied
+    with site.watched("back once more", older):
+        assert site.play("rollback", migrations="reverse").code == 0
 
 
 def hooked(step: str) -> dict[str, Any]:

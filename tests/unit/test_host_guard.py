@@ -122,3 +122,20 @@ def test_a_timer_that_does_not_start_ends_the_change(host: Host) -> None:
     host.broken = "restart"
     with pytest.raises(OSError, match="timer fails"):
         host.arm(host.etc / "new")
+
+
+def test_what_cannot_be_put_back_is_kept_and_tried_again(host: Host) -> None:
+    path = host.etc / "rules"
+    path.write_text("old")
+    host.arm(path)
+    path.write_text("new")
+    moved = host.etc.rename(host.etc.with_name("gone"))  # no copy can be put there
+    with pytest.raises(subprocess.CalledProcessError):
+        host.take_back()
+    assert armed(host.root) == ["lab"]
+    assert "restart switchboard-guard-lab.timer" in (host.folder / "ran").read_text()
+    moved.rename(host.etc)
+    assert path.read_text() == "new"  # nothing was taken away before its copy was there
+    host.take_back()
+    assert path.read_text() == "old"
+    assert armed(host.root) == []

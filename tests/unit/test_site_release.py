@@ -10,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils import site_build as built
+from ansible.module_utils import site_history as history_of
 from ansible.module_utils import site_project as project_of
 
-from plugins.module_utils import site_build as built
-from plugins.module_utils import site_history
-from plugins.modules import site_release
+from plugins.modules import site_release as released
 
-site_build: Any = built  # with what it imports
+# as Ansible finds them, and with what they import
+site_build: Any = built
+site_history: Any = history_of
 site_project: Any = project_of
+site_release: Any = released
 
 KEY = "k" * 64
 
@@ -54,6 +57,8 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "again": False,
         "commit": "abc",
         "by": "ada@desk",
+        "url": "",
+        "smoke": {},
         **more,
     }
 
@@ -272,6 +277,91 @@ def test_a_release_that_was_rolled_back_from_is_left_until_it_is_asked_for_again
     assert (change.release.id, change.left) == ("old000000000", new.id)
     again = site_release.Change(options(home, again=True), releases, None)
     assert (again.release.id, again.left) == (new.id, "")
+
+
+def test_what_a_user_filled_is_taken_without_following_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(site_build.os, "chown", lambda path, *of, **more: taken.append(str(path)))
+    monkeypatch.setattr(site_build.os, "fchown", lambda *of: None)
+    secret, other = tmp_path / "secret", tmp_path / "other"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    other.mkdir(mode=0o700)
+    static = tmp_path / "static"
+    (static / "css").mkdir(parents=True)
+    (static / "css" / "a.css").write_text("a")
+    (static / "css" / "a.css").chmod(0o600)
+    (static / "link").symlink_to(secret)
+    (static / "css" / "folder").symlink_to(other)
+    os.mkfifo(static / "pipe")
+    site_build.take(static)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert other.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in sorted(static.rglob("*"))] == ["css", "a.css"]
+    assert (static / "css" / "a.css").stat().st_mode & 0o777 == 0o644
+    assert taken[0] == str(static)  # from now on nobody else can put anything there
+
+
+class Served:
+    """What serves a site, in the place of Apache and systemd: its processes load, or do not."""
+
+    def __init__(self, *refused: Exception | None) -> None:
+        self.refused, self.loads = list(refused), 0
+
+    def behind(self) -> bool:
+        return False
+
+    def running(self) -> list[str]:
+        return []
+
+    def load(self) -> dict[str, Any]:
+        self.loads += 1
+        if self.refused and (error := self.refused.pop(0)):
+            raise error
+        return {"units": []}
+
+    def smoke(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize("error", [site_build.Refused("no"), OSError("full"), RuntimeError("odd")])
+def test_the_former_release_is_served_again_whatever_fails_after_the_switch(
+    home: Path, commands: list[str], error: Exception
+) -> None:
+    releases, serving = site_history.Releases(home), Served(error)
+    change = site_release.Change(options(home, unsafe_migrations="allow"), releases, serving)
+    with pytest.raises(Exception, match=str(error)):
+        change.done()
+    assert releases.live() == "old000000000"
+    assert (home / "etc" / "settings.env").read_text() == 'LAB_MODE="old"\n'
+    assert serving.loads == 2
+
+
+def test_a_release_whose_run_was_killed_before_it_was_asked_is_asked_by_the_next(
+    home: Path, commands: list[str]
+) -> None:
+    releases = site_history.Releases(home)
+    done = options(home, smoke={}, url="")
+    assert site_release.Change(done, releases, Served()).done()["changed"]
+    assert not site_release.Change(done, releases, Served()).done()["changed"]
+    releases.history.unlink()
+    releases.note("released", "old000000000")
+    assert site_release.Change(done, releases, Served()).predicted()["changed"]
+    serving = Served()
+    assert site_release.Change(done, releases, serving).done()["changed"]
+    assert (serving.loads, releases.proven()) == (1, "new000000000")
+
+
+def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list[str]) -> None:
+    releases = site_history.Releases(home)
+    wanted = options(home, smoke={}, url="")
+    site_release.Change(wanted, releases, Served()).done()
+    releases.switch("old000000000")
+    commands.clear()
+    site_release.Change(wanted, releases, Served()).done()
+    assert "manage.py migrate --noinput" in commands
 
 
 # -- environment files ---------------------------------------------------------------------------------
