@@ -15,12 +15,14 @@ from ansible.module_utils import site_history as history_of
 from ansible.module_utils import site_project as project_of
 
 from plugins.modules import site_release as released
+from plugins.modules import site_rollback as rolled
 
 # as Ansible finds them, and with what they import
 site_build: Any = built
 site_history: Any = history_of
 site_project: Any = project_of
 site_release: Any = released
+site_rollback: Any = rolled
 
 KEY = "k" * 64
 
@@ -362,6 +364,82 @@ def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list
     commands.clear()
     site_release.Change(wanted, releases, Served()).done()
     assert "manage.py migrate --noinput" in commands
+
+
+# -- the way back --------------------------------------------------------------------------------------
+
+
+def rollback(home: Path, serving: Any, **more: Any) -> Any:
+    (home / "etc" / "secrets.env").write_text("")
+    params = options(home, to="", migrations="refuse", url="", smoke={}, **more)
+    return site_rollback.Rollback(params, site_history.Releases(home), serving)
+
+
+@pytest.fixture
+def two(home: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the releases when a second one is served."""
+    releases = site_history.Releases(home)
+    (home / "releases" / "old000000000" / "wsgi.py").write_text("# old\n")
+    releases.note("released", "old000000000")
+    wanted = options(home, smoke={}, url="")
+    site_release.Change(wanted, releases, Served()).done()
+    monkeypatch.setattr(
+        site_build.Release, "migrations", lambda self, ask=(): {"standing": [], "leaves": {}}
+    )
+    return releases
+
+
+def test_a_rollback_serves_the_one_before_and_remembers(home: Path, two: Any) -> None:
+    told = rollback(home, Served()).done()
+    assert (told["previous"], told["release"]) == ("new000000000", "old000000000")
+    assert (two.live(), two.taken_back("new000000000")) == ("old000000000", True)
+
+
+def test_a_rollback_that_was_killed_is_finished_by_the_next(home: Path, two: Any) -> None:
+    two.mark("new000000000")
+    two.switch("old000000000")  # and no line in the history
+    told = rollback(home, Served()).done()
+    assert (told["previous"], told["release"]) == ("new000000000", "old000000000")
+    assert two.proven() == "old000000000"
+
+
+@pytest.mark.parametrize("error", [site_build.Refused("no"), OSError("full")])
+def test_a_rollback_that_fails_leaves_what_was_served(
+    home: Path, two: Any, error: Exception
+) -> None:
+    serving = Served(error)
+    with pytest.raises(site_build.Refused, match=rf"(?s){error}.*new000000000 is served on"):
+        rollback(home, serving).done()
+    assert (two.live(), two.taken_back("new000000000"), serving.loads) == ("new000000000", False, 2)
+
+
+def test_a_reversal_that_fails_is_brought_forward_again(
+    home: Path, two: Any, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = {"standing": [["a", "2"], ["b", "2"]], "leaves": {"a": "1"}, "irreversible": []}
+    known: dict[str, Any] = {"standing": [], "irreversible": []}
+    monkeypatch.setattr(
+        site_build.Release, "migrations", lambda self, ask=(): known if ask else standing
+    )
+    way = rollback(home, Served())
+    way.params = {**way.params, "migrations": "reverse"}
+
+    def run(command: list[str], *words: Any) -> str:
+        commands.append(" ".join(command[1:]))
+        if command[-2:] == ["b", "zero"]:
+            raise site_build.Refused("b can't")
+        return ""
+
+    monkeypatch.setattr(way.source, "run", run)
+    commands.clear()
+    with pytest.raises(site_build.Refused, match="b can't"):
+        way.done()
+    assert [text for text in commands if "migrate" in text] == [
+        "manage.py migrate --noinput a 1",
+        "manage.py migrate --noinput b zero",
+        "manage.py migrate --noinput",
+    ]
+    assert two.live() == "new000000000"
 
 
 # -- environment files ---------------------------------------------------------------------------------
