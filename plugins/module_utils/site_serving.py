@@ -25,7 +25,7 @@ from ansible.module_utils.systemd_units import (
 
 RENEW_SECONDS = 60  # that a process of mod_wsgi has until another serves in its place
 UNIT_SECONDS = 90  # that a unit has until it is active
-STEADY = 3  # seconds after which a site's own service is looked at again: a command that ends has started all the same
+STEADY = 2  # seconds after which a site's own service is looked at again: a command that ends has started all the same
 SMOKE_SECONDS = 10  # within which each path has to answer as it should
 ANSWER_SECONDS = 10  # that one answer may take
 # What Apache, or nobody, says where its own configuration is written after the release.
