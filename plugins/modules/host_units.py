@@ -21,7 +21,7 @@ description:
   - A service runs with older files when systemd has not read its unit anew (C(NeedDaemonReload)), or when its unit
     below C(/etc) or C(/run), or one of its paths, changed (st_ctime) after it began. So a run that was interrupted
     between a file and the restart that the file needs is finished by the next one. What does not run is never behind.
-  - A socket by which systemd starts such a unit is one more of I(services): where its own unit changed, the units are
+  - A socket by which systemd starts such a unit is one more of I(services). Where its own unit changed, the units are
     stopped, the socket is restarted, and they are started after it.
   - systemd reads its files anew where a unit needs it.
   - In check mode a unit that is not there yet is predicted to be enabled and started.

@@ -290,3 +290,14 @@ def test_modules_are_documented_and_know_check_mode() -> None:
         text = path.read_text(encoding="utf-8")
         assert re.search(r"^DOCUMENTATION = ", text, re.M), f"{path.name} has no DOCUMENTATION"
         assert "supports_check_mode=True" in text, f"{path.name} does not support check mode"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_documentation_of_a_module_can_be_read(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in ("DOCUMENTATION", "EXAMPLES", "RETURN"):
+        found = re.search(rf'^{name} = r"""(.*?)"""', text, re.M | re.S)
+        assert found, f"{path.name} has no {name}"
+        assert yaml.safe_load(found[1]), name
