@@ -26,7 +26,7 @@ from tests.releases.report import note
 
 SITE = "graphspace"
 SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
-PASSWORD = "people-of-a-test"
+PASSWORD = "people-of-a-test"  # where the inventory has none
 BACK = (
     10.0  # seconds after a run within which each socket is open again; five times what was measured
 )
@@ -124,10 +124,12 @@ class Site:
 def site(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     project = Path(shutil.copytree(ROOT / "demo", tmp_path_factory.mktemp("project") / "demo"))
     environment = bench.entries[SITE]["environment"] | {"NOTIFICATIONS_SOCKETS_PER_PERSON": "200"}
+    # people who are there already keep the password that they were made with
+    secrets = {"SEED_PASSWORD": PASSWORD} | bench.entries[SITE].get("secrets", {})
     changes = {
         "source.directory": str(project),
         "environment": environment,
-        "secrets": {"SEED_PASSWORD": PASSWORD},
+        "secrets": secrets,
         "releases.commands": ["seed"],
         "releases.smoke": {SMOKE: 200, "/sign-in/": 200},
         "releases.keep": 4,
@@ -137,7 +139,10 @@ def site(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
         address = bench.host.check_output("hostname -I").split()[0]
     target = Target(address, 80, bench.entries[SITE]["domain"])
     made = Site(
-        bench, project, changes, Traffic(target, PASSWORD, Rates() if SOAK else Rates(slow=0.25))
+        bench,
+        project,
+        changes,
+        Traffic(target, secrets["SEED_PASSWORD"], Rates() if SOAK else Rates(slow=0.25)),
     )
     made.live = made.next()
     first = made.play("web")
@@ -311,7 +316,7 @@ def test_a_release_that_fails_leaves_the_one_before(site: Site, bad: Bad) -> Non
     run.says(f"What failed is in /srv/{SITE}/failed/{failed[0]}.")
     told = site.bench.host.check_output(f"tail -n 1 /srv/{SITE}/history.jsonl")
     assert f'"step": "{bad.step}"' in told
-    assert PASSWORD not in told + run.output
+    assert site.changes["secrets"]["SEED_PASSWORD"] not in told + run.output
 
 
 def test_a_full_disk_leaves_the_one_before(site: Site) -> None:
