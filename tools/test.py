@@ -333,6 +333,11 @@ def main() -> int:
         "demo": demo_tests,
     }
     alone: dict[str, Callable[[Outcome], None]] = {"quick": quick}  # a part of the others
+    former = (ROOT / "tests" / "upgrade" / "from").read_text(encoding="utf-8").strip()
+    there = run(["git", "cat-file", "-e", f"{former}^{{commit}}"], check=False).returncode == 0
+    if not there and "upgrade" not in wanted:
+        say(f"upgrade: left out, for this clone has no commit {former[:12]} to upgrade from")
+        del steps["upgrade"]
     unknown = set(wanted) - set(steps | alone)
     if unknown:
         raise ToolError(
