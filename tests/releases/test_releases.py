@@ -27,11 +27,9 @@ from tests.releases.report import note
 SITE = "graphspace"
 SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
 PASSWORD = "people-of-a-test"  # where the inventory has none
-# Seconds after a run within which each socket is open again. It is one or two (the table says it); a page that was refused
-# meanwhile waits for up to 30 (bell.js).
+# Seconds after a run within which each socket is open again. It is one or two (the table says it); a page that was
+# refused meanwhile waits for up to 30 (bell.js).
 BACK = 30.0
-    10.0  # seconds after a run within which each socket is open again; five times what was measured
-)
 SMOKE = "/smoke-of-a-test/"
 VIEW = f"""
 
