@@ -363,7 +363,6 @@ def test_a_rollback_serves_the_one_before_and_site_yml_leaves_it(site: Site) -> 
     )
 
 
-@pytest.mark.core
 @pytest.mark.usefixtures("fresh")
 def test_a_migration_in_the_way_of_a_rollback_is_named_and_can_be_reversed(site: Site) -> None:
     older = site.live
