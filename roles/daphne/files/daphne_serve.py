@@ -83,6 +83,11 @@ class SwitchboardServer(Server):
 
     memory_max = 0
 
+    def listen_success(self, port: Any) -> None:
+        """Remember what is listened on; Daphne does not."""
+        self.ports = [*getattr(self, "ports", []), port]
+        super().listen_success(port)
+
     def run(self) -> None:
         """Serve until a signal comes."""
         if self.memory_max:
@@ -100,9 +105,9 @@ class SwitchboardServer(Server):
 
     def kill_all_applications(self) -> Any:
         """Tell each socket that it may come back, wait until all know it, and end the applications."""
-        for listener in self.listeners:
-            # systemd holds the socket: who comes now waits for the next process
-            listener.addCallback(lambda port: port and port.stopListening())
+        for port in self.ports:
+            # systemd holds the socket: who comes now is another instance's, or waits for the next process
+            port.stopListening()
         for protocol in list(self.connections):
             if getattr(protocol, "state", None) == WebSocketProtocol.STATE_OPEN:
                 protocol.sendCloseFrame(code=RESTART, reasonUtf8=b"restart", isReply=False)
