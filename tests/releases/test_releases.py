@@ -1,7 +1,7 @@
 """A release, a failed one and a way back, with people on the site: no request fails, no notification is missed.
 
-Through all of it there are 100 requests a second, one of them of 8 seconds, 198 open sockets, and changes that
-their owners hear of. SWITCHBOARD_SOAK=1 takes the long form: more releases, and a kill at each step.
+Through all of it there are 60 requests a second, some of 8 seconds, 198 open sockets, and changes that
+their owners hear of. SWITCHBOARD_SOAK=1 takes the long form: 100 requests a second, more releases, and a kill at each step.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def site(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
         bench,
         project,
         changes,
-        Traffic(target, secrets["SEED_PASSWORD"], Rates() if SOAK else Rates(slow=0.25)),
+        Traffic(target, secrets["SEED_PASSWORD"], Rates() if SOAK else Rates(pages=60, slow=0.25)),
     )
     made.live = made.next()
     first = made.play("web")
