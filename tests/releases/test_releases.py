@@ -1,7 +1,7 @@
 """A release, a failed one and a way back, with people on the site: no request fails, no notification is missed.
 
-Through all of it there are 60 requests a second, some of 8 seconds, 198 open sockets, and changes that
-their owners hear of. SWITCHBOARD_SOAK=1 takes the long form: 100 requests a second, more releases, and a kill at each step.
+Through all of it there are 60 requests a second, some of 8 seconds, 198 open sockets, and changes that their owners
+hear of. SWITCHBOARD_SOAK=1 takes the long form: 100 requests a second, more releases, and a kill at each step.
 """
 
 from __future__ import annotations
