@@ -87,6 +87,18 @@ def compress(folder: str) -> None:
                     file.write(small)
 
 
+def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command as root; what it makes may be read by everybody."""
+    return subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        umask=0o022,
+        check=False,
+    )
+
+
 class Release(Project):
     """One release of one site, built on this host."""
 
@@ -121,40 +133,27 @@ class Release(Project):
         if not (path / ".complete").exists():
             shutil.rmtree(path, ignore_errors=True)
             path.parent.mkdir(exist_ok=True)
-            for command in (
-                [self.params["python"], "-m", "venv", str(path)],
-                [
-                    str(path / "bin" / "python"),
-                    *(
-                        "-m",
-                        "pip",
-                        "install",
-                        "--no-input",
-                        "--disable-pip-version-check",
-                        "--quiet",
-                    ),
-                    *(["--require-hashes"] if self.params["require_hashes"] else []),
-                    *self.params["pip_args"],
-                    *("-r", str(requirements)),
-                ],
-            ):
-                result = subprocess.run(
-                    command,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    umask=0o022,
-                    check=False,
+            hashes = ["--require-hashes"] if self.params["require_hashes"] else []
+            made = ran([self.params["python"], "-m", "venv", str(path)])
+            if not made.returncode:
+                made = self.pip(path / "bin" / "python", *hashes, requirements=requirements)
+            if made.returncode:
+                shutil.rmtree(path, ignore_errors=True)
+                raise Refused(
+                    f"django_requirements is {self.params['requirements']}: pip could not install it. "
+                    "Correct the lock, or make the package index reachable from this host. "
+                    f"The running release is untouched. It said:\n{last_lines(made.stdout)}"
                 )
-                if result.returncode:
-                    shutil.rmtree(path, ignore_errors=True)
-                    raise Refused(
-                        f"django_requirements is {self.params['requirements']}: pip could not install it. "
-                        "Correct the lock, or make the package index reachable from this host. "
-                        f"The running release is untouched. It said:\n{last_lines(result.stdout)}"
-                    )
             (path / ".complete").touch()
         (self.path / "venv").symlink_to(os.path.relpath(path, self.path))
+
+    def pip(
+        self, python: Path, *words: str, requirements: Path
+    ) -> subprocess.CompletedProcess[str]:
+        """Let a Python's pip install what a file names, with the site's own arguments."""
+        quiet = ["install", "--no-input", "--disable-pip-version-check", "--quiet"]
+        more = [*words, *self.params["pip_args"], "-r", str(requirements)]
+        return ran([str(python), "-m", "pip", *quiet, *more])
 
     def prove(self) -> None:
         """Import the settings and the applications, and run Django's checks."""
@@ -250,19 +249,8 @@ class Release(Project):
             draft.mkdir(parents=True)
             lock = draft / "linter.txt"
             lock.write_text(text, encoding="utf-8")
-            pip = [
-                str(self.python),
-                *("-m", "pip", "install", "--no-input", "--quiet", "--no-deps"),
-            ]
-            pip += ["--disable-pip-version-check", "--require-hashes"]
-            result = subprocess.run(
-                [*pip, *self.params["pip_args"], "--target", str(draft), "-r", str(lock)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                umask=0o022,
-                check=False,
-            )
+            words = ["--no-deps", "--require-hashes", "--target", str(draft)]
+            result = self.pip(self.python, *words, requirements=lock)
             if result.returncode:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise Refused(

@@ -92,18 +92,18 @@ class Serving:
             or told[unit].get("ActiveState") in ("active", "activating", "reloading")
         ]
 
-    def behind(self, pending: Sequence[str] = ()) -> bool:
+    def behind(self) -> bool:
         """Say whether something serves with other code or another environment than what is written."""
         services = [{"name": unit, "unit": unit, "paths": self.paths} for unit in self.units]
         services.append({"name": self.site, "group": self.site, "paths": self.paths})
         whole = [{"unit": None, "group": None, "stamp": None, **service} for service in services]
-        return bool(service_current.behind(whole, list(pending), self.run_command))
+        return bool(service_current.behind(whole, [], self.run_command))
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> list[str]:
         """Let all of them load the code that is current: pages, sockets and services at once, each one at a time.
 
         Returns:
-            ``processes``, how many of mod_wsgi's were replaced, and ``units``, which were restarted.
+            The units that were restarted.
 
         Raises:
             Refused: one of them does not serve; the text has its journal.
@@ -117,9 +117,10 @@ class Serving:
         try:
             sockets.result()
             services.result()
-            return {"processes": pages.result(), "units": units}
+            pages.result()
         except (Broken, wsgi_group.Stuck) as error:
             raise Refused(str(error)) from error
+        return units
 
     def restart(self, units: list[str], steady: int = 0) -> None:
         """Restart units one after another, each until it is active, and look again after some seconds."""

@@ -230,7 +230,7 @@ class Change:
                 if self.moves:
                     self.releases.switch(release.id)
             with release.stage("restart"):
-                answer["units"] = self.serving.load()["units"]
+                answer["units"] = self.serving.load()
             with release.stage("smoke"):
                 answer["unasked"] = self.serving.smoke()
         except Exception as error:

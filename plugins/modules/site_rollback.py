@@ -162,13 +162,12 @@ class Rollback:
             else:
                 tried.result()
             if kept.index(self.to) > kept.index(self.live):
-                self.releases.mark(
-                    self.live
-                )  # before the switch: a run that is killed is finished by the next one
+                # before the switch: a run that is killed is finished by the next one
+                self.releases.mark(self.live)
                 marked = True
             switched = True
             self.releases.switch(self.to)
-            loaded = self.serving.load()
+            units = self.serving.load()
             unasked = self.serving.smoke()
         except Exception as error:
             wrong = attempts(
@@ -186,7 +185,7 @@ class Rollback:
         return {
             **self.predicted(),
             "migrations": [f"{label}.{name}" for label, name in found],
-            "units": loaded["units"],
+            "units": units,
             "unasked": unasked,
         }
 

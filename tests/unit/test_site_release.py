@@ -318,11 +318,11 @@ class Served:
     def running(self) -> list[str]:
         return []
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> list[str]:
         self.loads += 1
         if self.refused and (error := self.refused.pop(0)):
             raise error
-        return {"units": []}
+        return []
 
     def smoke(self) -> str:
         return ""
