@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
                     "msg": f"{variables}: the host takes no connection, {PATIENCE} s after it should have taken back "
                     f"this change of {name}. Look at it from your provider's console. {why}".strip(),
                 }
-            time.sleep(1)
+            time.sleep(1)  # between two attempts; the time-out above fails
 
     def quicken(self) -> None:
         """Let an attempt that nobody answers end soon; a connection that is none of SSH has no such options."""

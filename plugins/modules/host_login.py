@@ -162,7 +162,7 @@ class Server:
                 done = self.run([*words, "true"])
                 if not BOOTING.search(done.stderr) or time.monotonic() > end:
                     break
-                time.sleep(2)
+                time.sleep(2)  # until it has booted; without a key in time it is refused below
             if "Host key verification failed" in done.stderr:
                 raise Refused(
                     f"onboard_host is {self.given['host']}: the server shows another key than "

@@ -57,7 +57,7 @@ def until(what: Callable[[], bool], seconds: float) -> bool:
     while not what():
         if time.monotonic() > end:
             return False
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two looks, up to `seconds`; the caller asserts
     return True
 
 

@@ -35,7 +35,7 @@ def serve(port):
             listener.accept()[0].close()
 for port in sys.argv[1:]:
     threading.Thread(target=serve, args=[int(port)], daemon=True).start()
-time.sleep(600)
+time.sleep(600)  # the listeners live for ten minutes at most
 """
 SCAN = """
 import json, socket, sys
