@@ -28,6 +28,7 @@ ORDER = (
     "firewall",
     "zookeeper",
     "kafka",
+    "postgresql",
     "django",
     "daphne",
     "certificates",

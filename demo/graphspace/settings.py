@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
@@ -94,22 +95,34 @@ TEMPLATES = [
     },
 ]
 
-# Web and WebSocket processes share one file. WAL lets readers go on while one process writes. An
-# immediate transaction takes the write lock when it begins, where SQLite honours the time-out; a
-# deferred one that turns into a writer half-way is refused at once instead.
-DATABASES = {
-    "default": {
-        "ENGINE": "graphspace.sqlite",
-        "NAME": _text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3",
-        # The last connection that closes copies the whole log back: a thread keeps its own.
-        "CONN_MAX_AGE": 600,  # seconds
-        "OPTIONS": {
-            "timeout": 20,  # seconds
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL",
-        },
+DATABASE_URL = _text("DATABASE_URL")
+SQLITE = Path(_text("DJANGO_DATABASE") or BASE_DIR / "graphspace.sqlite3")
+if DATABASE_URL:
+    # One pool for the threads of each process; a connection is asked whether it still works before
+    # it is used, so that a restart of the server costs no page.
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 1,
+        "max_size": _number("DJANGO_DATABASE_POOL", 10),
+        "timeout": 5,  # seconds that a thread waits for a connection
     }
-}
+else:
+    # Web and WebSocket processes share one file. WAL lets readers go on while one process writes. An
+    # immediate transaction takes the write lock when it begins, where SQLite honours the time-out; a
+    # deferred one that turns into a writer half-way is refused at once instead.
+    DATABASES = {
+        "default": {
+            "ENGINE": "graphspace.sqlite",
+            "NAME": SQLITE,
+            # The last connection that closes copies the whole log back: a thread keeps its own.
+            "CONN_MAX_AGE": 600,  # seconds
+            "OPTIONS": {
+                "timeout": 20,  # seconds
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL",
+            },
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -156,10 +169,8 @@ if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", NOTIFICATIONS_TOPIC_PREFIX):
     )
 
 NOTIFICATIONS_SOCKETS_PER_PERSON = _number("NOTIFICATIONS_SOCKETS_PER_PERSON", 20)
-# Where the site's processes count, one small file each: beside the database, where all of them write.
-NOTIFICATIONS_METRICS_DIR = (
-    _text("NOTIFICATIONS_METRICS_DIR") or Path(DATABASES["default"]["NAME"]).parent / "metrics"
-)
+# Where the site's processes count, one small file each: where all of them write.
+NOTIFICATIONS_METRICS_DIR = _text("NOTIFICATIONS_METRICS_DIR") or SQLITE.parent / "metrics"
 # Links in e-mails. The first name that the site answers to, unless that is a pattern.
 NOTIFICATIONS_SITE_URL = _text("DJANGO_SITE_URL")
 if not NOTIFICATIONS_SITE_URL and ALLOWED_HOSTS and re.fullmatch(r"[\w.-]+", ALLOWED_HOSTS[0]):

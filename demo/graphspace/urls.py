@@ -1,9 +1,13 @@
 """The site's pages."""
 
+import sys
+
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.views import defaults
 from django.views.decorators.cache import never_cache
 
 from notifications.ready import readyz
@@ -14,6 +18,17 @@ def healthz(request: HttpRequest) -> HttpResponse:
     """Say that this process answers. Neither the database nor Kafka is asked."""
     return HttpResponse("ok", content_type="text/plain")
 
+
+@never_cache
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer 503 where the database does not answer, so that who asks tries again; 500 for all else."""
+    response: HttpResponse = defaults.server_error(request)
+    if isinstance(sys.exception(), (OperationalError, InterfaceError)):
+        response.status_code, response.headers["Retry-After"] = 503, "5"
+    return response
+
+
+handler500 = server_error
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),

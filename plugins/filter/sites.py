@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -43,9 +44,13 @@ SILENCED = {
         ),
     },
 }
-# The lists that a site had an entry in, before `sites`.
+# What serves one request of a site at a time, beside its threads: the commands that run with a release or by hand.
+COMMANDS = 5
+# The threads of one Daphne process that ask the database at a time.
+DAPHNE_THREADS = 10
 # Where Apache reaches what listens on every address.
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound here
+# The lists that a site had an entry in, before `sites`.
 FORMER = tuple(f"{role}_sites" for role in ROLE_NAMES)
 
 
@@ -134,7 +139,13 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
     for key, value in given.items():
         where = f"sites.{name}.{key}"
         if key in known:
-            continue  # its type is the role's to judge
+            if (
+                isinstance(KEYS[key], dict)
+                and not variables_of(key)
+                and key not in ("domain", "topics")
+            ):
+                found += _type_faults(where, known[key], _plain(value))
+            continue  # the type of the others is the role's to judge
         if key in GROUPS:
             found.append(f"{where} is {value!r}: it must be a mapping of keys.")
             continue
@@ -177,6 +188,19 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
     return found
 
 
+def _type_faults(where: str, option: Mapping[str, Any], value: Any) -> list[str]:
+    """Return the sentence about a value that is not of the type, or none of the choices, of an option."""
+    spec = {key: option[key] for key in ("type", "elements", "choices") if key in option}
+    if not ArgumentSpecValidator({"value": spec}).validate({"value": value}).error_messages:
+        return []
+    if "choices" in option:
+        return [
+            f"{where} is {value!r}: it is none of its choices. Use one of {', '.join(option['choices'])}."
+        ]
+    kind = {"int": "a whole number", "list": "a list"}.get(option["type"], f"a {option['type']}")
+    return [f"{where} is {value!r}: it must be {kind}. Write one."]
+
+
 def _port(given: Mapping[str, Any], host: Mapping[str, Any]) -> Any:
     return given.get("websockets.port", host.get("daphne_port", 9099))
 
@@ -196,6 +220,21 @@ def _clashes(sites: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
+    """Return how many connections to the database a site's processes can use at a time.
+
+    The threads of mod_wsgi count twice: in a release a process goes on with its requests while the next one begins.
+    """
+    pages = [
+        _number(given.get(f"pages.{key}", host.get(f"apache_wsgi_{key}")), usual)
+        for key, usual in (("processes", 2), ("threads", 15))
+    ]
+    instances = _number(given.get("websockets.instances", host.get("daphne_instances")), 1)
+    sockets = DAPHNE_THREADS * instances if given.get("asgi") else 0
+    jobs = len(_list(given.get("services"))) + len(_list(given.get("timers")))
+    return 2 * pages[0] * pages[1] + sockets + 2 * jobs + COMMANDS
+
+
 def site_lists(
     sites: Mapping[str, Any], host: Mapping[str, Any], kafka: str = ""
 ) -> dict[str, list[dict[str, Any]]]:
@@ -209,9 +248,11 @@ def site_lists(
 
     Returns:
         ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables ``<role>_sites``
-        take them, and ``topics`` as ``kafka_topics`` takes them.
+        take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes them.
     """
-    lists: dict[str, list[dict[str, Any]]] = {role: [] for role in (*ROLE_NAMES, "topics")}
+    lists: dict[str, list[dict[str, Any]]] = {
+        role: [] for role in (*ROLE_NAMES, "topics", "databases")
+    }
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         if not isinstance(entry, Mapping):
             continue
@@ -219,6 +260,11 @@ def site_lists(
         topics = given.get("topics") or {}
         for topic, wanted in topics.items() if isinstance(topics, Mapping) else ():
             lists["topics"].append({"name": f"{name}.{topic}", **(wanted or {})})
+        if given.get("database") == "postgresql":
+            connections = given.get("postgresql.connections") or _connections(given, host)
+            extensions = given.get("postgresql.extensions", [])
+            database = {"name": str(name), "connections": connections, "extensions": extensions}
+            lists["databases"].append(database)
         for role, settings in _of_site(str(name), given, host, kafka).items():
             lists[role].append({"name": str(name), **settings})
     return lists
@@ -246,6 +292,12 @@ def _of_site(
         "topic_prefix": f"{name}.",
         "tls": str(int(tls)),
     }
+    if given.get("database") == "postgresql":
+        port = host.get("postgresql_port", 5432)
+        words["database_name"] = words["database_user"] = name
+        words["database_host"], words["database_port"] = "/run/postgresql", str(port)
+        # PostgreSQL documentation, "Connection URIs"; the site's system user gets in as the role of that name
+        words["database_url"] = f"postgresql:///{name}?host=/run/postgresql&port={port}"
 
     django = roles["django"]
     django["source"] = next(
@@ -265,6 +317,13 @@ def _of_site(
             for key, (command, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
+    if "database_url" in words:
+        given_by_user = {**_mapping(django.get("environment")), **_mapping(django.get("secrets"))}
+        if "DATABASE_URL" not in given_by_user:
+            django["environment"] = {
+                "DATABASE_URL": "{database_url}",
+                **_mapping(django.get("environment")),
+            }
     for setting in ("environment", "secrets", "services", "hooks"):
         if setting in django:
             django[setting] = _filled(django[setting], words)
@@ -320,6 +379,15 @@ def _service(wanted: Any) -> tuple[Any, Any]:
     if isinstance(wanted, Mapping):
         return wanted.get("command", ""), wanted.get("port")
     return wanted, None
+
+
+def _number(value: Any, usual: int) -> int:
+    """Return a whole number; the usual one for what is none, which its role refuses."""
+    return int(value) if str(value).isdigit() else usual
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:

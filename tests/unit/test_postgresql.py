@@ -1,0 +1,116 @@
+"""What the databases module plans, and the sizes that PostgreSQL gets from its host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plugins.filter.postgresql import postgresql_parameters, postgresql_sizes
+from plugins.filter.sites import site_faults, site_lists
+from plugins.modules import postgresql_databases as module
+
+DATABASE = {"owner": "lab", "encoding": "UTF8", "open": False}
+THERE = {"roles": {"lab": {"login": True, "connections": 20}}, "databases": {"lab": DATABASE}}
+ENTRY = {"domain": "lab.example.org", "settings": "lab.settings", "source": {"directory": "x"}}
+
+
+def planned(found: dict[str, Any], **settings: Any) -> list[str]:
+    one = {"name": "lab", "connections": 20, "extensions": []} | settings
+    steps = module.plan([one], found, {"lab": ["plpgsql"]}, "C.UTF-8")
+    return [statement for _, _, statement in steps]
+
+
+def changed(**settings: Any) -> dict[str, Any]:
+    return {**THERE, "databases": {"lab": DATABASE | settings}}
+
+
+def test_a_database_as_declared_needs_nothing() -> None:
+    assert planned(THERE) == []
+
+
+def test_a_missing_one_is_made_with_its_role_and_closed_to_others() -> None:
+    assert planned({"roles": {}, "databases": {}}, extensions=["pg_trgm"]) == [
+        'CREATE ROLE "lab" LOGIN CONNECTION LIMIT 20',
+        """CREATE DATABASE "lab" OWNER "lab" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'""",
+        'REVOKE CONNECT, TEMPORARY ON DATABASE "lab" FROM PUBLIC',
+        'CREATE EXTENSION "pg_trgm"',
+    ]
+
+
+def test_what_differs_is_put_right_alone() -> None:
+    assert planned(THERE, connections=30) == ['ALTER ROLE "lab" LOGIN CONNECTION LIMIT 30']
+    assert planned(changed(owner="postgres")) == ['ALTER DATABASE "lab" OWNER TO "lab"']
+    assert planned(changed(open=True)) == [
+        'REVOKE CONNECT, TEMPORARY ON DATABASE "lab" FROM PUBLIC'
+    ]
+    assert planned(THERE, extensions=["plpgsql"]) == []
+
+
+def test_another_encoding_is_refused() -> None:
+    with pytest.raises(module.Refused, match="is in SQL_ASCII, and Django needs UTF8"):
+        planned(changed(encoding="SQL_ASCII"))
+
+
+def test_names_and_texts_are_quoted() -> None:
+    assert module.name_of('a"b') == '"a""b"'
+    assert module.literal("d'e") == "'d''e'"
+
+
+def test_sizes_follow_from_the_memory_and_the_connections() -> None:
+    sizes = postgresql_sizes(4096, [{"name": "lab", "connections": 87}])
+    assert (sizes["max_connections"], sizes["shared_buffers"]) == (100, 512)
+    assert (sizes["work_mem"], sizes["maintenance_work_mem"]) == (5, 128)
+    assert postgresql_sizes(512, [])["shared_buffers"] == 128
+    assert postgresql_sizes(512, [], 300)["shared_buffers"] == 300
+
+
+def test_parameters_are_written_as_postgresql_reads_them() -> None:
+    given = {"jit": False, "work_mem": "8MB", "max_wal_size": 2048, "search_path": "it's"}
+    assert postgresql_parameters(given) == {
+        "jit": "off",
+        "work_mem": "'8MB'",
+        "max_wal_size": "2048",
+        "search_path": "'it''s'",
+    }
+    with pytest.raises(ValueError, match="postgresql_parameters.jit"):
+        postgresql_parameters({"jit": "a\nb"})
+
+
+def lists(**settings: Any) -> dict[str, Any]:
+    host = {"apache_wsgi_processes": "2", "apache_wsgi_threads": "15", "daphne_instances": "1"}
+    return site_lists({"lab": ENTRY | settings}, host)
+
+
+def test_a_site_gets_a_database_with_the_connections_that_its_threads_can_use() -> None:
+    assert lists()["databases"] == []
+    wanted = lists(database="postgresql", asgi="lab.asgi", services={"relay": "relay"})
+    assert wanted["databases"] == [{"name": "lab", "connections": 77, "extensions": []}]
+    given = lists(database="postgresql", postgresql={"connections": 7, "extensions": ["hstore"]})
+    assert given["databases"] == [{"name": "lab", "connections": 7, "extensions": ["hstore"]}]
+
+
+def test_the_environment_says_where_the_database_is() -> None:
+    url = "postgresql:///lab?host=/run/postgresql&port=5432"
+    assert "environment" not in lists()["django"][0]
+    assert lists(database="postgresql")["django"][0]["environment"] == {"DATABASE_URL": url}
+    named = {"DB_NAME": "{database_name}", "DATABASE_URL": "mine"}
+    found = lists(database="postgresql", environment=named)["django"][0]["environment"]
+    assert found == {"DB_NAME": "lab", "DATABASE_URL": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"database": "postgres"},
+            "sites.lab.database is 'postgres': it is none of its choices. Use one of sqlite, postgresql.",
+        ),
+        (
+            {"postgresql": {"connections": "many"}},
+            "sites.lab.postgresql.connections is 'many': it must be a whole number. Write one.",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused(settings: dict[str, Any], said: str) -> None:
+    assert site_faults({"lab": ENTRY | settings}, {}) == [said]
