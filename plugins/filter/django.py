@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Where a site's own commands can stand in a release, which has these steps.
-STEPS = ("requirements", "check", "collectstatic", "migrate", "try", "switch", "restart", "smoke")
+STEPS = (
+    "requirements",
+    "check",
+    "collectstatic",
+    "migrate",
+    "try",
+    "move",
+    "switch",
+    "restart",
+    "smoke",
+)
 PLACES = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
 DEBIAN_PYTHON = "/usr/bin/python3"
 COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,32 @@ def _clashes(sites: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def database_faults(
+    sites: Any, there: Mapping[str, str], groups: Sequence[str], empty: Any = False
+) -> list[str]:
+    """Return the sites whose database this host cannot have, or whose rows a run would leave behind, a sentence each.
+
+    Args:
+        sites: what the inventory says.
+        there: where the rows of each site of the host are, as the module host_look has seen it.
+        groups: those that the host is in.
+        empty: whether a site may begin without its rows.
+    """
+    found = []
+    for name, entry in sites.items() if isinstance(sites, Mapping) else ():
+        wanted = (entry.get("database") if isinstance(entry, Mapping) else "") or "sqlite"
+        where = f"sites.{name}.database is {wanted}"
+        if wanted == "postgresql" and "database" not in groups:
+            found.append(f"{where}: this host is not in the group database. Add it in hosts.yml.")
+        elif not empty and there.get(name, wanted) != wanted:
+            way = f"playbooks/move_database.yml -e site={name} takes them along; "
+            found.append(
+                f"{where}: the site is on {there[name]}, and its rows would stay behind. "
+                f"{way if wanted == 'postgresql' else ''}-e django_database_empty=true begins without them."
+            )
+    return found
+
+
 def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
     """Return how many connections to the database a site's processes can use at a time.
 
@@ -417,4 +443,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"site_faults": site_faults, "site_lists": site_lists}
+        return {
+            "site_faults": site_faults,
+            "site_lists": site_lists,
+            "database_faults": database_faults,
+        }

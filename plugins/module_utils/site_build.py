@@ -353,3 +353,22 @@ class Release(Project):
             shutil.rmtree(self.path, ignore_errors=True)
             return ""
         return str(failed / self.id)
+
+
+def differences(release: Release, previous: str, files: list[str]) -> list[dict[str, str]]:
+    """Return what changes, for the diff; of secrets it names the file alone."""
+    found = [
+        {
+            "before": f"{release.releases.current} -> {previous}\n",
+            "after": f"{release.releases.current} -> {release.id}\n",
+        }
+    ]
+    for name in files:
+        path = release.folder / name
+        if name == "settings.env":
+            before = path.read_text(encoding="utf-8") if path.is_file() else ""
+            header = {"before_header": str(path), "after_header": str(path)}
+            found.append({**header, "before": before, "after": release.files[name]})
+        else:
+            found.append({"prepared": f"{path}: other values\n"})
+    return found

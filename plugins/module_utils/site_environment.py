@@ -45,6 +45,12 @@ def read(folder: str | Path, instead: Mapping[str, str] | None = None) -> dict[s
     return values
 
 
+def database_of(environment: Mapping[str, str]) -> str:
+    """Return where an environment says that the rows are: ``postgresql``, or ``sqlite`` for all else."""
+    url = environment.get("DATABASE_URL", "")
+    return "postgresql" if url.startswith(("postgres:", "postgresql:")) else "sqlite"
+
+
 def become(user: str) -> None:
     """Give up root's rights for those of ``user`` and its own group alone."""
     account = pwd.getpwnam(user)

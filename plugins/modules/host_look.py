@@ -15,6 +15,7 @@ from ansible.module_utils.host_ports import port_faults
 from ansible.module_utils.host_ssh import ssh_ports
 from ansible.module_utils.host_storage import storage_faults
 from ansible.module_utils.kafka_cluster import cluster_faults
+from ansible.module_utils.site_environment import database_of, read
 
 DOCUMENTATION = r"""
 ---
@@ -53,7 +54,8 @@ looked:
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
-    that are on), C(sites) (those with a release), C(archives) (of their releases), C(guards) (changes that are not
+    that are on), C(sites) (those with a release), C(databases) (where the rows of
+    each of these are, postgresql or sqlite), C(archives) (of their releases), C(guards) (changes that are not
     confirmed yet), C(name), C(names_itself) (whether /etc/hosts has the name) and C(ssh_ports).
   type: dict
   returned: success
@@ -87,6 +89,15 @@ def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
     return users, sorted(name_of.values())
 
 
+def databases(
+    home: Path = Path("/srv"), settings: Path = Path("/etc/switchboard")
+) -> dict[str, str]:
+    """Return where the rows of each site with a release are, as its environment says."""
+    sites = [path.parent.name for path in home.glob("*/current") if path.is_symlink()]
+    found = sorted(site for site in sites if (settings / site).is_dir())
+    return {site: database_of(read(settings / site)) for site in found}
+
+
 def host(module: AnsibleModule) -> dict[str, Any]:
     """Return what the host has."""
 
@@ -116,6 +127,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
             path[: -len(".load")] for path in names(Path("/etc/apache2/mods-enabled"), "*.load")
         ],
         "archives": sorted(map(str, Path("/srv").glob("*/archives/*.tar.gz"))),
+        "databases": databases(),
         "sites": sorted(
             path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()
         ),

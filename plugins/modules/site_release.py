@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_build import Release
+from ansible.module_utils.site_build import Release, differences
 from ansible.module_utils.site_history import Refused, Releases, attempts, locked
+from ansible.module_utils.site_move import MOVING, Move
 from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
@@ -84,6 +85,23 @@ options:
       collectstatic, migrate, try, switch, restart and smoke.
     type: dict
     default: {}
+  move_database:
+    description: >-
+      Whether the environment may name another database than the one that is served from: the site is closed, all rows
+      are copied from SQLite to PostgreSQL in one transaction and compared, and it opens on the new one. Any difference
+      leaves it where it was.
+    type: bool
+    default: false
+  move_program: {description: The text of the program that copies., type: str, default: ''}
+  move_without:
+    description: Tables in SQLite that no model knows, and that may stay behind.
+    type: list
+    elements: str
+    default: []
+  database_empty:
+    description: Whether the environment may name another database without its rows.
+    type: bool
+    default: false
   again: {description: Whether to switch to a release that was rolled back from., type: bool, default: false}
   units:
     description: The services that run the code, in the order of their restarts.
@@ -130,6 +148,7 @@ left:
   returned: success
 seconds: {description: Seconds that each step took., type: dict, returned: success}
 units: {description: The units that were restarted., type: list, elements: str, returned: success}
+moved: {description: 'The rows that were moved, by table.', type: dict, returned: success}
 unasked: {description: 'Why Apache was not asked for the paths, or an empty text.', type: str, returned: success}
 """
 
@@ -153,6 +172,7 @@ class Change:
         ready = self.proven and releases.ready(self.proven)
         self.former = self.proven if ready else self.previous
         self.unproven = bool(self.proven and not self.moves and self.proven != self.release.id)
+        self.move = Move(self.params, self.release, serving)
 
     def answer(self, changed: bool) -> dict[str, Any]:
         """Return what the module returns whatever it does."""
@@ -164,15 +184,21 @@ class Change:
             "seconds": self.release.seconds,
             "units": [],
             "unasked": "",
+            "moved": {},
             "diff": differences(self.release, self.previous, self.files),
         }
 
+    def due(self) -> bool:
+        """Say whether there is something to do."""
+        return self.writes or self.unproven or self.move.pending or self.serving.behind()
+
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
-        answer = self.answer(self.writes or self.unproven or self.serving.behind())
+        answer = self.answer(bool(self.due()))
         if answer["changed"]:
             steps = [] if self.release.ready.exists() else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
+            steps += ["move"] if self.move.pending else []
             own = [f"{place} `{'`, `'.join(said)}`" for place, said in self.params["hooks"].items()]
             anew = ["mod_wsgi's processes", *self.serving.running()]
             text = f"steps: {', '.join([*steps, 'switch', 'restart', 'smoke'])}\n"
@@ -183,7 +209,7 @@ class Change:
     def done(self) -> dict[str, Any]:
         """Make the wanted release the one that is served, or raise Refused with the former one in its place."""
         answer = self.answer(True)
-        if not (self.writes or self.unproven or self.serving.behind()):
+        if not self.due():
             return answer | {"changed": False}
         new = not self.release.ready.exists()
         try:
@@ -207,6 +233,7 @@ class Change:
     def prepare(self, new: bool) -> None:
         """Do what comes before the switch."""
         release = self.release
+        self.move.judge()
         if new:
             release.build()
         else:
@@ -224,6 +251,10 @@ class Change:
         """Switch, let the processes load the release, ask for its pages; on a failure bring the former one back."""
         release, before, script = self.release, self.release.written(), self.script()
         try:
+            if self.move.starts:
+                with release.stage("move"):
+                    answer["moved"] = self.move.rows()
+                release.attempt(self.params["url"], self.params["smoke"])
             with release.stage("switch"):
                 release.write_environment(self.files)
                 release.write_script(write=True)
@@ -231,11 +262,13 @@ class Change:
                     self.releases.switch(release.id)
             with release.stage("restart"):
                 answer["units"] = self.serving.load()
+            self.move.end()
             with release.stage("smoke"):
                 answer["unasked"] = self.serving.smoke()
         except Exception as error:
-            if self.former:
-                self.back(error, before, script)
+            # once the site is open on its new database, people write into it: nothing leads back
+            if self.former and not self.move.over:
+                self.back(error, self.move.begun.get("texts", before), script)
             raise
         if self.moves:
             self.releases.unmark(release.id)
@@ -261,6 +294,7 @@ class Change:
             lambda: self.release.restore(before),
             *([rewrite] if script and script != self.params["wsgi_script"] else []),
             self.serving.load,
+            *([self.move.open] if self.move.pending else []),
         )
         if wrong:
             raise Refused(f"{first}\nNor does the former release serve: {wrong}") from first
@@ -269,8 +303,9 @@ class Change:
         """Keep the failed build, note why, and return what is to be said of the release that is served."""
         release = self.release
         text = "The running release is untouched."
-        if release.step in ("switch", "restart", "smoke"):
+        if release.step in ("move", "switch", "restart", "smoke"):
             text = f"The release {self.former} is served again." if self.former else ""
+            text = "The site is open on its new database." if self.move.over else text
         if new and self.releases.live() != release.id:
             place = release.keep_for_a_look()
             text += f" What failed is in {place}." if place else ""
@@ -332,6 +367,7 @@ def main() -> None:
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
             "commit": {"type": "str", "default": ""},
+            **MOVING,
             **SERVING,
         },
         supports_check_mode=True,
@@ -350,25 +386,6 @@ def main() -> None:
     except Refused as error:
         module.fail_json(msg=f"Site {params['site']}: {error}")
     module.exit_json(**answer)
-
-
-def differences(release: Release, previous: str, files: list[str]) -> list[dict[str, str]]:
-    """Return what changes, for the diff; of secrets it names the file alone."""
-    found = [
-        {
-            "before": f"{release.releases.current} -> {previous}\n",
-            "after": f"{release.releases.current} -> {release.id}\n",
-        }
-    ]
-    for name in files:
-        path = release.folder / name
-        if name == "settings.env":
-            before = path.read_text(encoding="utf-8") if path.is_file() else ""
-            header = {"before_header": str(path), "after_header": str(path)}
-            found.append({**header, "before": before, "after": release.files[name]})
-        else:
-            found.append({"prepared": f"{path}: other values\n"})
-    return found
 
 
 if __name__ == "__main__":

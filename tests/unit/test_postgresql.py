@@ -73,7 +73,7 @@ def test_parameters_are_written_as_postgresql_reads_them() -> None:
         "max_wal_size": "2048",
         "search_path": "'it''s'",
     }
-    with pytest.raises(ValueError, match="postgresql_parameters.jit"):
+    with pytest.raises(ValueError, match=r"postgresql_parameters\.jit"):
         postgresql_parameters({"jit": "a\nb"})
 
 

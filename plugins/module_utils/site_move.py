@@ -1,0 +1,131 @@
+"""The rows of a site on their way from SQLite to PostgreSQL: nobody writes meanwhile, and no difference is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils import wsgi_group
+from ansible.module_utils.site_build import Release
+from ansible.module_utils.site_environment import database_of, parse, read
+from ansible.module_utils.site_history import Refused
+from ansible.module_utils.site_serving import RENEW_SECONDS, Serving
+
+MOVE_SECONDS = 3600  # that the copy may take
+# The options of a move, for argument specifications.
+MOVING: dict[str, Any] = {
+    "move_database": {"type": "bool", "default": False},
+    "move_program": {"type": "str", "default": ""},
+    "move_without": {"type": "list", "elements": "str", "default": []},
+    "database_empty": {"type": "bool", "default": False},
+}
+
+
+class Move:
+    """A site's way from one database to another; most releases have none."""
+
+    def __init__(self, params: Mapping[str, Any], release: Release, serving: Serving) -> None:
+        self.params, self.release, self.serving = params, release, serving
+        self.state = Path(params["home"]) / ".moving.json"
+        self.begun: dict[str, Any] = (
+            json.loads(self.state.read_text(encoding="utf-8")) if self.state.is_file() else {}
+        )
+        served = release.releases.live() and (release.folder / "settings.env").is_file()
+        self.former = read(release.folder) if served else dict(release.environment)
+        was, will = database_of(self.former), database_of(release.environment)
+        # a run that was killed after its switch has moved the rows and left the site closed
+        self.finishes = bool(self.begun.get("source")) and was == will
+        if self.finishes:
+            texts = self.begun["texts"]
+            self.former = {
+                key: value for name in sorted(texts) for key, value in parse(texts[name]).items()
+            }
+        self.starts = was != will and params["move_database"]
+        self.over = False
+        if was != will and not (self.starts or params["database_empty"]):
+            way = f"playbooks/move_database.yml -e site={release.site} takes them along; "
+            raise Refused(
+                f"sites.{release.site}.database is {will}: the site is on {was}, and its rows would stay behind. "
+                f"{way if will == 'postgresql' else ''}-e django_database_empty=true begins without them."
+            )
+        if params["move_database"] and not (self.starts or self.finishes):
+            raise Refused(
+                f"sites.{release.site}.database is {will}, and so it is on the host already. Nothing is to be moved."
+            )
+
+    @property
+    def pending(self) -> bool:
+        """Say whether there is something to move, or to finish."""
+        return self.starts or self.finishes
+
+    def program(self, **job: Any) -> dict[str, Any]:
+        """Run move_rows.py in the release with the new environment; raise Refused with what it refuses."""
+        whole = {"environment": self.shown(), "leave": self.params["move_without"], **job}
+        result = self.release.program(self.params["move_program"], whole, MOVE_SECONDS)
+        try:
+            answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise Refused(
+                f"step move: it ended without an answer. It said:\n{self.release.said(result)}"
+            ) from None
+        if "error" in answer:
+            raise Refused(f"step move: {self.release.hide(answer['error'])}")
+        return answer
+
+    def shown(self) -> dict[str, str]:
+        """Return the whole environment of the project as it is served now."""
+        path = f"{self.release.path}/venv/bin:/usr/local/bin:/usr/bin:/bin"
+        return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(self.release.home), **self.former}
+
+    def judge(self) -> None:
+        """Refuse a database that has rows already."""
+        if self.starts:
+            self.program(task="empty")
+
+    def rows(self) -> dict[str, int]:
+        """Close the site, let its processes end what they do, and copy all rows; return how many each table has."""
+        file = Path(self.params["maintenance"])
+        closed = self.begun.get("closed", not file.exists())
+        self.keep({"closed": closed, "texts": self.release.written()})
+        file.touch(mode=0o644)
+        for unit in self.serving.running():
+            self.serving.systemd.act("stop", unit)
+        try:
+            wsgi_group.renew(self.release.site, RENEW_SECONDS)
+        except wsgi_group.Stuck as error:
+            raise Refused(f"step move: {error}") from error
+        answer = self.program(task="copy")
+        self.keep({**self.begun, "source": answer["source"]})
+        counts: dict[str, int] = answer["tables"]
+        return counts
+
+    def end(self) -> None:
+        """Open the site on its new database, unless somebody wrote into the former one meanwhile."""
+        if not self.pending:
+            return
+        if not self.program(task="compare", source=self.begun["source"])["same"]:
+            raise Refused(
+                "step move: a row in SQLite changed while the site was closed. Look which of the project's own "
+                "programs writes beside the site (cron, a shell), stop it, and run this again."
+            )
+        self.over = True
+        self.open()
+
+    def open(self) -> None:
+        """Open the site again, where the move closed it, and forget the move."""
+        if self.begun.get("closed"):
+            Path(self.params["maintenance"]).unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Write down how far it is, for root alone: the former environment is part of it."""
+        self.begun = state
+        draft = self.state.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(state | {"at": time.time()}, file)
+        os.replace(draft, self.state)
