@@ -38,6 +38,11 @@ SUBJECTS = {
         + ANEW,
         "docs/notifications.md",
     ),
+    "test_postgresql": Subject(
+        "PostgreSQL",
+        "`pg_lsclusters` and the end of /var/log/postgresql/*.log first. " + ANEW,
+        "docs/database.md",
+    ),
     "test_routing": Subject(
         "routing",
         "A request reached another process than it should: the site's file in /etc/apache2/sites-available was "

@@ -42,6 +42,9 @@ def test_every_service_returns(host: Host, deployed: dict[str, Any], rebooted: f
         assert host.run("systemctl is-active %s", unit).stdout.strip() == "active", journal(
             host, unit
         )
+    for one in deployed["postgresql"].get("databases", []):
+        name = one["name"]
+        assert host.run("runuser -u %s -- psql -d %s -c 'SELECT 1'", name, name).rc == 0
 
 
 def test_bodies_that_a_killed_apache_left_are_gone(host: Host, rebooted: float) -> None:

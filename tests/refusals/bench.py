@@ -147,8 +147,9 @@ class Bench:
 
     def role(self, role: str, **extra: Any) -> Run:
         """Run one role alone, as a playbook of a user's own would, with what it is told of the sites."""
-        told = {f"{name}_sites": sites for name, sites in self.lists.items() if name != "topics"}
-        told["kafka_topics"] = self.lists["topics"]
+        told = {f"{name}_sites": sites for name, sites in self.lists.items()}
+        told["kafka_topics"] = told.pop("topics_sites")
+        told["postgresql_databases"] = told.pop("databases_sites")
         return self.play(ALONE, {"role_alone": role, **told, **extra})
 
     def play_many(
