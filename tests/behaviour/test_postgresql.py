@@ -25,7 +25,7 @@ def ask(host: Host, user: str, database: str, statement: str) -> str:
 
 
 def test_each_site_gets_into_its_own_database(host: Host, databases: list[dict[str, Any]]) -> None:
-    """Each site's user gets into the site's database, which is its own, in UTF-8, with the connections that it needs."""
+    """Each site's user gets into the site's own database, in UTF-8, with the connections that it needs."""
     for one in databases:
         name = one["name"]
         told = ask(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,14 @@ DATA = f"/srv/{SITE}/data/graphspace.sqlite3"
 PASSWORD = "people-of-a-test"
 COUNTS = """
 import json, django.apps
-print(json.dumps({m._meta.db_table: m._base_manager.count() for m in django.apps.apps.get_models(include_auto_created=True)}))
+models = django.apps.apps.get_models(include_auto_created=True)
+print(json.dumps({model._meta.db_table: model._base_manager.count() for model in models}))
 """
+CHANGE = f"import sqlite3, sys; c = sqlite3.connect({DATA!r}, timeout=30); c.execute(sys.argv[1]); c.commit()"
 # A message longer than its column, which SQLite does not mind and PostgreSQL does.
-LONG = f"""
-import sqlite3
-connection = sqlite3.connect({DATA!r}, timeout=30)
-connection.execute("UPDATE notifications_notification SET message = ? WHERE id = (SELECT max(id) FROM notifications_notification)",
-                   ["%s"])
-connection.commit()
+LENGTHEN = """
+    UPDATE notifications_notification SET message = substr(hex(zeroblob(501)), 1, %d)
+    WHERE id = (SELECT max(id) FROM notifications_notification)
 """
 
 
@@ -52,6 +51,10 @@ class Site:
 
     def move(self, **entry: Any) -> Run:
         return self.play("move_database", **entry)
+
+    def write(self, statement: str) -> None:
+        """Change something in SQLite, as the site's user."""
+        self.host.check_output("runuser -u %s -- python3 -c %s %s", SITE, CHANGE, statement)
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each table has, as the site's own settings find them."""
@@ -86,7 +89,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(bench: Bench) -> Iterator[Site]:
+def site(bench: Bench) -> Site:
     found = Site(bench)
     bench.host.check_output(f"cd / && {SITE}-manage seed --password {PASSWORD}")
 
@@ -103,7 +106,7 @@ def site(bench: Bench) -> Iterator[Site]:
         await ada.close()
 
     asyncio.run(sign_in())
-    yield found
+    return found
 
 
 def test_the_key_alone_is_refused_and_changes_nothing(site: Site) -> None:
@@ -121,7 +124,7 @@ def test_the_key_alone_is_refused_and_changes_nothing(site: Site) -> None:
 
 def test_a_row_that_postgresql_does_not_take_is_named_and_the_site_stays(site: Site) -> None:
     counts = site.counts()
-    site.host.check_output("python3 -c %s", LONG % ("x" * 501))
+    site.write(LENGTHEN % 501)
     run = site.move()
     assert run.code != 0
     run.says(
@@ -132,19 +135,18 @@ def test_a_row_that_postgresql_does_not_take_is_named_and_the_site_stays(site: S
     assert site.kind() == "sqlite"
     site.serves()
     assert site.counts() == counts
-    site.host.check_output("python3 -c %s", LONG % "short again")
+    site.write(LENGTHEN % 20)
 
 
 def test_a_table_that_no_model_knows_is_named(site: Site) -> None:
-    table = "import sqlite3; c = sqlite3.connect(%r, timeout=30); c.execute(%r); c.commit()"
-    for statement in ("CREATE TABLE old_things (id INTEGER)", "INSERT INTO old_things VALUES (1)"):
-        site.host.check_output("python3 -c %s", table % (DATA, statement))
+    site.write("CREATE TABLE old_things (id INTEGER)")
+    site.write("INSERT INTO old_things VALUES (1)")
     run = site.move()
     assert run.code != 0
     run.says("SQLite has the table old_things with 1 rows, and no model knows it.")
     assert site.kind() == "sqlite"
     site.serves()
-    site.host.check_output("python3 -c %s", table % (DATA, "DROP TABLE old_things"))
+    site.write("DROP TABLE old_things")
 
 
 def stop_before(site: Site, step: str, command: str) -> None:
@@ -178,9 +180,8 @@ def test_a_move_that_was_killed_before_the_switch_leaves_the_rows_where_they_wer
 
 
 def test_a_row_that_changes_meanwhile_takes_the_site_back(site: Site) -> None:
-    change = f"python3 -c \"import sqlite3; c = sqlite3.connect('{DATA}', timeout=30); "
-    change += "c.execute('UPDATE graphs_graph SET description = 1 WHERE id = 1'); c.commit()\""
-    run = site.move(**{"releases.hooks": {"after_restart": [change]}})
+    words = ["python3", "-c", CHANGE, "UPDATE graphs_graph SET description = 1"]
+    run = site.move(**{"releases.hooks": {"after_restart": [shlex.join(words)]}})
     assert run.code != 0, run.output[-3000:]
     run.says("step move: a row in SQLite changed while the site was closed.")
     assert site.kind() == "sqlite"

@@ -155,6 +155,14 @@ def applied(connection: Any) -> set[tuple[str, str]]:
         return {(app, name) for app, name in cursor.fetchall()}
 
 
+def mark(new: Any, text: str) -> None:
+    """Write down of the new database whose its rows are."""
+    with new.cursor() as cursor:
+        cursor.execute(
+            f"COMMENT ON DATABASE {new.ops.quote_name(new.settings_dict['NAME'])} IS {text}"
+        )
+
+
 def empty(new: Any) -> None:
     """Refuse a database that has rows of anybody but an earlier attempt, and mark it as being filled."""
     name = new.settings_dict["NAME"]
@@ -174,7 +182,7 @@ def empty(new: Any) -> None:
                 f"the database {name} of PostgreSQL has rows already: {', '.join(found)}. They would be replaced. Keep "
                 f"them elsewhere if they matter, then `sudo -u postgres dropdb {name}`, and run this again."
             )
-        cursor.execute(f"COMMENT ON DATABASE {new.ops.quote_name(name)} IS '{MARK}'")
+    mark(new, f"'{MARK}'")
 
 
 def judge(old: Any, new: Any, known: list[Table], leave: list[str]) -> None:
@@ -220,8 +228,6 @@ def copy(old: Any, new: Any, known: list[Table]) -> dict[str, int]:
                     f"{table.name} has {before[0]} rows in SQLite and {after[0]} in PostgreSQL, and their checksums "
                     f"differ ({before[1][:12]}, {after[1][:12]}): what was written does not come back as it was."
                 )
-        with new.cursor() as cursor:
-            cursor.execute(f"COMMENT ON DATABASE {quote(new.settings_dict['NAME'])} IS NULL")
     return counts
 
 
@@ -251,7 +257,10 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
                 counts = copy(old, new, known)
             source = {table.name: table.checksum(OLD) for table in known}
             if job["task"] == "compare":
-                return {"same": source == job["source"]}
+                same = source == job["source"]
+                if same:
+                    mark(new, "NULL")
+                return {"same": same}
             return {"tables": counts, "source": source}
         finally:
             cursor.execute("ROLLBACK")
