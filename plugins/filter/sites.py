@@ -233,9 +233,14 @@ def database_faults(
     """
     found = []
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
-        wanted = (entry.get("database") if isinstance(entry, Mapping) else "") or "sqlite"
+        if not isinstance(entry, Mapping):
+            continue
+        own = {**_mapping(entry.get("environment")), **_mapping(entry.get("secrets"))}
+        # a server of PostgreSQL that somebody else looks after is named by the user's own DATABASE_URL
+        elsewhere = str(own.get("DATABASE_URL", "")).startswith(("postgres:", "postgresql:"))
+        wanted = "postgresql" if elsewhere else entry.get("database") or "sqlite"
         where = f"sites.{name}.database is {wanted}"
-        if wanted == "postgresql" and "database" not in groups:
+        if entry.get("database") == "postgresql" and "database" not in groups:
             found.append(f"{where}: this host is not in the group database. Add it in hosts.yml.")
         elif not empty and there.get(name, wanted) != wanted:
             way = f"playbooks/move_database.yml -e site={name} takes them along; "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plugins.filter.postgresql import postgresql_parameters, postgresql_sizes
-from plugins.filter.sites import site_faults, site_lists
+from plugins.filter.sites import database_faults, site_faults, site_lists
 from plugins.modules import postgresql_databases as module
 
 DATABASE = {"owner": "lab", "encoding": "UTF8", "open": False}
@@ -114,3 +114,50 @@ def test_the_environment_says_where_the_database_is() -> None:
 )
 def test_a_value_of_another_type_is_refused(settings: dict[str, Any], said: str) -> None:
     assert site_faults({"lab": ENTRY | settings}, {}) == [said]
+
+
+HERE, BESIDE = ["web", "database"], "and its rows would stay behind. "
+MOVE = "playbooks/move_database.yml -e site=lab takes them along; "
+EMPTY = "-e django_database_empty=true begins without them."
+OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "there", "groups", "said"),
+    [
+        ({"database": "postgresql"}, {"lab": "postgresql"}, HERE, ""),
+        ({"database": "postgresql"}, {}, HERE, ""),
+        ({}, {"lab": "sqlite"}, ["web"], ""),
+        ({"secrets": OWN}, {"lab": "postgresql"}, ["web"], ""),
+        (
+            {"database": "postgresql"},
+            {},
+            ["web"],
+            "sites.lab.database is postgresql: this host is not in the group database. Add it in hosts.yml.",
+        ),
+        (
+            {"database": "postgresql"},
+            {"lab": "sqlite"},
+            HERE,
+            f"sites.lab.database is postgresql: the site is on sqlite, {BESIDE}{MOVE}{EMPTY}",
+        ),
+        (
+            {"environment": OWN},
+            {"lab": "sqlite"},
+            HERE,
+            f"sites.lab.database is postgresql: the site is on sqlite, {BESIDE}{MOVE}{EMPTY}",
+        ),
+        (
+            {},
+            {"lab": "postgresql"},
+            HERE,
+            f"sites.lab.database is sqlite: the site is on postgresql, {BESIDE}{EMPTY}",
+        ),
+    ],
+)
+def test_a_database_without_the_rows_is_refused(
+    entry: dict[str, Any], there: dict[str, str], groups: list[str], said: str
+) -> None:
+    assert database_faults({"lab": ENTRY | entry}, there, groups) == ([said] if said else [])
+    if "rows" in said:
+        assert database_faults({"lab": ENTRY | entry}, there, groups, empty=True) == []
