@@ -65,6 +65,7 @@ class Stack:
     daphne_port: int
     instances: int
     kafka_data: str
+    connections: int  # to PostgreSQL that the site may have, 0 on SQLite
 
     def run(self, command: str) -> str:
         """Run a command as root, and return what it printed."""
@@ -136,21 +137,53 @@ def fill_disk(stack: Stack) -> None:
     stack.run(f"rm {stack.kafka_data}/filler")
 
 
+def kill_postgresql(stack: Stack) -> None:
+    """Kill the process that all others of PostgreSQL hang on."""
+    stack.run("kill -KILL $(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)")
+
+
+def take_connections(stack: Stack) -> None:
+    """Hold for 5 s as many connections as the site may have, beside those that it holds."""
+    hold = f"runuser -u {SITE} -- psql -d {SITE} -c 'SELECT pg_sleep(5)' >/dev/null 2>&1 || true"
+    stack.run(f'seq {stack.connections} | xargs -P {stack.connections} -I@ sh -c "{hold}"')
+
+
+def fill_database_disk(stack: Stack) -> None:
+    """Leave PostgreSQL not a byte for 5 s."""
+    stack.run("dd if=/dev/zero of=/var/lib/postgresql/filler bs=64k 2>/dev/null || true")
+    time.sleep(5)  # the fault itself: so long the disk is full
+    stack.run("rm /var/lib/postgresql/filler")
+
+
+@contextmanager
+def small_database_disk(stack: Stack) -> Iterator[None]:
+    """Let PostgreSQL's data lie on a disk of its own that can be filled."""
+    with on_small_disk(stack, "/var/lib/postgresql", "postgresql.service", "320m", "0755"):
+        yield
+
+
 @contextmanager
 def small_disk(stack: Stack) -> Iterator[None]:
     """Let Kafka's data lie on a disk of its own that can be filled."""
-    data, aside = stack.kafka_data, "/var/tmp/kafka-aside"
-    move = "systemctl stop kafka.service && cp -a {0}/. {1}/"
+    with on_small_disk(stack, stack.kafka_data, "kafka.service", "192m", "0750"):
+        yield
+
+
+@contextmanager
+def on_small_disk(stack: Stack, data: str, unit: str, size: str, mode: str) -> Iterator[None]:
+    """Let a service's data lie on a disk of its own."""
+    aside = "/var/tmp/aside"
+    move = f"systemctl stop {unit} && cp -a {{0}}/. {{1}}/"
     stack.run(f"mkdir -p {aside} && {move.format(data, aside)}")
-    stack.run(f"mount -t tmpfs -o size=192m,mode=0750 tmpfs {data}")
+    stack.run(f"mount -t tmpfs -o size={size},mode={mode} tmpfs {data}")
     stack.run(f"chown --reference={aside} {data} && cp -a {aside}/. {data}/")
-    stack.run("systemctl start kafka.service")
+    stack.run(f"systemctl start {unit}")
     try:
         yield
     finally:
         stack.run(f"rm -rf {aside}/* && {move.format(data, aside)} && umount {data}")
         stack.run(f"rm -rf {data}/* && cp -a {aside}/. {data}/ && rm -r {aside}")
-        stack.run("systemctl start kafka.service")
+        stack.run(f"systemctl start {unit}")
 
 
 @contextmanager
@@ -181,6 +214,7 @@ class Fault:
     name: str
     strike: Callable[[Stack], None]  # returns when nobody would touch anything any more
     around: Any = as_it_is
+    database: bool = False  # PostgreSQL itself: pages may answer 503 meanwhile, and nothing else
 
 
 FAULTS = [
@@ -194,6 +228,10 @@ FAULTS = [
     Fault(f"Kafka down for {DOWN:.0f} s", take_kafka_down),
     Fault("Kafka's disk full", fill_disk, small_disk),
     Fault("the consumer thread raises", raise_in_consumer, raiser),
+    Fault("kill -9 of PostgreSQL", kill_postgresql, database=True),
+    Fault("restart of PostgreSQL", restart("postgresql.service"), database=True),
+    Fault("connections used up for 5 s", take_connections, database=True),
+    Fault("PostgreSQL's disk full", fill_database_disk, small_database_disk, database=True),
 ]
 
 
@@ -208,6 +246,7 @@ def stack(host: Host, deployed: dict[str, Any], address: str) -> Stack:
     assert live["instances"] == 2
     wsgi = host.check_output(f"pgrep --count --full '^.wsgi:{SITE}.'")
     assert wsgi.strip() == "2", "two processes of mod_wsgi serve pages"
+    databases = deployed.get("postgresql", {}).get("databases", [])
     return Stack(
         host,
         Target(address, apache["http_port"], site["server_name"]),
@@ -215,6 +254,7 @@ def stack(host: Host, deployed: dict[str, Any], address: str) -> Stack:
         live["port"],
         live["instances"],
         deployed["kafka"]["data_dir"],
+        next((one["connections"] for one in databases if one["name"] == SITE), 0),
     )
 
 
@@ -285,14 +325,21 @@ async def under_load(stack: Stack, fault: Fault) -> None:
     said = f"\n{line}\n{result}\n" + "\n".join([*visitor.failures[:5], *load.failures[:5]])
     assert in_time, f"not all was shown after {ALL_SHOWN:.0f} s{said}"
     assert result.right, said
-    assert not visitor.failures, said
-    assert result.committed == result.changes, said
+    failures = [*visitor.failures, *load.failures]
+    if fault.database:
+        assert all("503" in failure for failure in failures), said
+        assert result.committed + len(load.failures) == result.changes, said
+    else:
+        assert not failures, said
+        assert result.committed == result.changes, said
     assert wait < ANSWERED, said
     assert result.committed > BEFORE * RATE, said
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_each_change_is_told_once(stack: Stack, fault: Fault) -> None:
+    if fault.database and not stack.connections:
+        pytest.skip("the site is not on PostgreSQL")
     with fault.around(stack):
         wait_until(lambda: ready(stack), "not ready", stack)
         asyncio.run(under_load(stack, fault))
