@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc")
-# A process has loaded the project when mod_wsgi has started its threads, which it does after that. The one before
+# The name that a process has when it has loaded the project, by the site's WSGI script (proc(5), comm).
+LOADED = "wsgi-loaded"
+# Of a release whose script is older: mod_wsgi has started its threads, which it does after that. The process before
 # may have had some more, which the project started later (a Kafka producer's).
 LATER_THREADS = 6
 PAUSE = 0.05  # seconds between two looks
@@ -52,6 +54,15 @@ def threads(pid: int, proc: Path = PROC) -> int:
         return 0
 
 
+def loaded(pid: int, wanted: int, proc: Path = PROC) -> bool:
+    """Say whether a process has loaded the project: by its name, or by the number of its threads."""
+    try:
+        named = (proc / str(pid) / "comm").read_text().strip() == LOADED
+    except OSError:
+        named = False  # it has ended
+    return named or threads(pid, proc) >= wanted
+
+
 def replace(group: str, pid: int, timeout: float) -> bool:
     """Replace one process and tell whether another one serves in its place in time."""
     before, count = set(processes(group)), threads(pid)
@@ -59,8 +70,7 @@ def replace(group: str, pid: int, timeout: float) -> bool:
     os.kill(pid, signal.SIGUSR1)
     while time.monotonic() < until:
         now = set(processes(group))
-        ready = [new for new in now - before if threads(new) >= count - LATER_THREADS]
-        if pid not in now and ready:
+        if pid not in now and any(loaded(new, count - LATER_THREADS) for new in now - before):
             return True
         time.sleep(PAUSE)  # between two looks
     return False

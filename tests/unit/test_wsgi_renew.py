@@ -9,8 +9,9 @@ import pytest
 from plugins.module_utils import wsgi_group
 
 
-def process(proc: Path, pid: int, name: str, threads: int) -> None:
+def process(proc: Path, pid: int, name: str, threads: int, comm: str = "apache2") -> None:
     (proc / str(pid) / "task").mkdir(parents=True)
+    (proc / str(pid) / "comm").write_text(f"{comm}\n")
     (proc / str(pid) / "cmdline").write_bytes(name.encode() + b"\0-k\0start\0")
     for number in range(threads):
         (proc / str(pid) / "task" / str(pid + number)).mkdir()
@@ -21,6 +22,7 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(wsgi_group, "PROC", tmp_path)
     monkeypatch.setattr(wsgi_group.processes, "__defaults__", (tmp_path,))
     monkeypatch.setattr(wsgi_group.threads, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(wsgi_group.loaded, "__defaults__", (tmp_path,))
     (tmp_path / "self").mkdir()
     return tmp_path
 
@@ -32,15 +34,24 @@ def test_processes_of_other_groups_are_left_alone(proc: Path) -> None:
     assert wsgi_group.processes("lab") == [10]
 
 
-@pytest.mark.parametrize(("threads", "served"), [(20, True), (15, True), (3, False)])
-def test_a_process_is_replaced_when_another_has_started_its_threads(
-    proc: Path, monkeypatch: pytest.MonkeyPatch, threads: int, served: bool
+@pytest.mark.parametrize(
+    ("comm", "threads", "served"),
+    [
+        ("apache2", 20, True),
+        ("apache2", 15, True),
+        ("apache2", 3, False),
+        # the one before has a pool of connections, whose threads a new process gets with its first request
+        ("wsgi-loaded", 3, True),
+    ],
+)
+def test_a_process_is_replaced_when_another_has_loaded_the_project(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, comm: str, threads: int, served: bool
 ) -> None:
     process(proc, 10, "(wsgi:lab)", 20)
 
     def kill(pid: int, number: int) -> None:
         (proc / str(pid) / "cmdline").unlink()
-        process(proc, 30, "(wsgi:lab)", threads)
+        process(proc, 30, "(wsgi:lab)", threads, comm)
 
     monkeypatch.setattr("os.kill", kill)
     assert wsgi_group.replace("lab", 10, 0.3) is served
