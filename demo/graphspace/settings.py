@@ -49,6 +49,7 @@ if not SECRET_KEY:
             "Set it to 50 random characters or more, the same for every process of the site."
         )
     SECRET_KEY = get_random_secret_key()
+SECRET_KEY_FALLBACKS = _names("DJANGO_SECRET_KEY_FALLBACKS")
 
 ALLOWED_HOSTS = _names("DJANGO_ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = _names("DJANGO_CSRF_TRUSTED_ORIGINS")

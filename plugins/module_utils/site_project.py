@@ -18,6 +18,9 @@ from ansible.module_utils.site_environment import parse, read
 from ansible.module_utils.site_history import Refused, Releases
 
 
+FALLBACKS = "_FALLBACKS"  # the end of the name of a variable with earlier keys, commas between them
+
+
 def last_lines(text: str, count: int = 12) -> str:
     """Return the last lines of a program's output, where a Python traceback says what is wrong."""
     return "\n".join(text.strip().splitlines()[-count:])
@@ -51,22 +54,29 @@ class Project:
         self.seconds: dict[str, float] = {}
 
     def with_key(self, text: str) -> str:
-        """Return the text of secret_key.env, with the host's own key where the text names none."""
+        """Return the text of secret_key.env with the key, and with those before it that are accepted still.
+
+        A text without a key gets the host's own, a new one with ``rotate_key``. A key that gives way to another is
+        kept under the name with ``_FALLBACKS`` (Django's SECRET_KEY_FALLBACKS) until ``forget_keys``.
+        """
+        path = self.folder / "secret_key.env"
+        known = parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for name, value in parse(text).items():
-            if not value:
-                path = self.folder / "secret_key.env"
-                known = (
-                    list(parse(path.read_text(encoding="utf-8")).values()) if path.is_file() else []
-                )
-                key = (known or [""])[0] or secrets.token_hex(32)
-                text = text.replace(f'{name}=""', f'{name}="{key}"')
+            earlier = known.get(f"{name}{FALLBACKS}", "").split(",")
+            first = [old for key, old in known.items() if not key.endswith(FALLBACKS)]
+            current = next(filter(None, [known.get(name, ""), *first]), "")
+            key = value or ("" if self.params["rotate_key"] else current) or secrets.token_hex(32)
+            text = text if value else text.replace(f'{name}=""', f'{name}="{key}"')
+            kept = [old for old in [current, *earlier] if old and old != key]
+            if kept and not self.params["forget_keys"]:
+                text += f'{name}{FALLBACKS}="{",".join(dict.fromkeys(kept))}"\n'
         return text
 
     def hide(self, text: str) -> str:
         """Take the values of the site's environment that are or could be secrets out of a text."""
         secret = [
             *parse(self.files["secrets.env"]).values(),
-            *parse(self.files["secret_key.env"]).values(),
+            *",".join(parse(self.files["secret_key.env"]).values()).split(","),
             *(
                 value
                 for name, value in self.environment.items()

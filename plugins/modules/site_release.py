@@ -40,9 +40,11 @@ options:
   secret_key:
     description:
       - The text of C(secret_key.env). Where its variable is empty, the value on the host is kept, or
-        made if there is none.
+        made if there is none. A value that gives way to another stays in the variable with C(_FALLBACKS) in its name.
     type: str
     required: true
+  rotate_key: {description: Whether to make a new key in the place of the host's own., type: bool, default: false}
+  forget_keys: {description: Whether earlier keys are accepted no longer., type: bool, default: false}
   wsgi_script: {description: The text of the WSGI script that Apache loads., type: str, required: true}
   project_dir: {description: The folder of manage.py below the archive's root., type: str, default: .}
   requirements: {description: 'The locked requirements, relative to project_dir.', type: str, default: requirements.txt}
@@ -366,6 +368,8 @@ def main() -> None:
             "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
+            "rotate_key": {"type": "bool", "default": False},
+            "forget_keys": {"type": "bool", "default": False},
             "commit": {"type": "str", "default": ""},
             **MOVING,
             **SERVING,

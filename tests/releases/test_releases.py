@@ -6,6 +6,7 @@ hear of. SWITCHBOARD_SOAK=1 takes the long form: 100 requests a second, more rel
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.people import Target
+from tests.live.people import Person, Target
 from tests.live.traffic import PATH, Rates, Traffic
 from tests.refusals.bench import ROOT, Bench, Run
 from tests.releases.report import note
@@ -457,3 +458,37 @@ def test_maintenance_closes_and_opens(site: Site) -> None:
         assert re.search("changed=0 .*failed=0", again.output)
         page = site.bench.page(SITE, f"-o /dev/null -w '%{{http_code}}' --request-target {SMOKE}")
         assert int(page) == status
+
+
+def test_a_rotated_key_keeps_people_signed_in_until_it_is_forgotten(site: Site) -> None:
+    target, password = site.traffic.target, site.changes["secrets"]["SEED_PASSWORD"]
+    folder = f"/etc/switchboard/{SITE}"
+    before = site.bench.host.check_output(f"cat {folder}/secret_key.env")
+
+    async def signed_in() -> dict[str, str]:
+        ada = await Person.sign_in(target, "ada", password)
+        cookies = {cookie.key: cookie.value for cookie in ada.session.cookie_jar}
+        await ada.close()
+        return cookies
+
+    async def status(cookies: dict[str, str]) -> int:
+        ada = Person.with_cookies(target, "ada", cookies)
+        async with ada.session.get("/groups/", allow_redirects=False) as answer:
+            await ada.close()
+            return answer.status
+
+    cookies = asyncio.run(signed_in())
+    run = site.play("rotate_key", "-vvv", "--diff")
+    assert run.code == 0, run.output[-3000:]
+    after = site.bench.host.check_output(f"cat {folder}/secret_key.env")
+    keys = re.findall(r'="([0-9a-f]{64})"', after)
+    assert len(keys) == 2
+    assert keys[1] in before
+    assert keys[0] not in before
+    assert not [key for key in keys if key in run.output]
+    assert asyncio.run(status(cookies)) == 200
+    assert re.search("changed=0 .*failed=0", site.play("deploy").output)
+    run = site.play("rotate_key", forget=True)
+    assert run.code == 0, run.output[-3000:]
+    assert asyncio.run(status(cookies)) == 302
+    assert asyncio.run(status(asyncio.run(signed_in()))) == 200

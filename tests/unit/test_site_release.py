@@ -57,6 +57,8 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "unsafe_migrations": "allow",
         "hooks": {},
         "again": False,
+        "rotate_key": False,
+        "forget_keys": False,
         "move_database": False,
         "move_program": "",
         "move_without": [],
@@ -457,9 +459,31 @@ def test_a_key_keeps_its_value_under_another_name(home: Path) -> None:
     assert release(home, secret_key='OTHER=""\n').files["secret_key.env"] == f'OTHER="{KEY}"\n'
 
 
-def test_a_key_that_is_given_wins(home: Path) -> None:
+def test_a_key_that_is_given_wins_and_the_former_one_is_accepted_until_it_is_forgotten(
+    home: Path,
+) -> None:
     text = 'LAB_KEY="given"\n'
-    assert release(home, secret_key=text).files["secret_key.env"] == text
+    both = f'{text}LAB_KEY_FALLBACKS="{KEY}"\n'
+    assert release(home, secret_key=text).files["secret_key.env"] == both
+    (home / "etc" / "secret_key.env").write_text(both)
+    assert release(home, secret_key=text).files["secret_key.env"] == both
+    assert release(home, secret_key=text, forget_keys=True).files["secret_key.env"] == text
+
+
+def test_a_key_that_the_host_made_is_rotated(home: Path) -> None:
+    found = release(home, rotate_key=True)
+    assert len(found.environment["LAB_KEY"]) == 64
+    assert found.environment["LAB_KEY"] != KEY
+    assert found.environment["LAB_KEY_FALLBACKS"] == KEY
+    assert (
+        found.hide(f"old {KEY}, new {found.environment['LAB_KEY']}") == "old ********, new ********"
+    )
+    (home / "etc" / "secret_key.env").write_text(found.files["secret_key.env"])
+    again = release(home, rotate_key=True)
+    assert again.environment["LAB_KEY_FALLBACKS"].split(",") == [found.environment["LAB_KEY"], KEY]
+    assert again.hide(f"the oldest is {KEY}") == "the oldest is ********"
+    kept = release(home)
+    assert kept.files["secret_key.env"] == found.files["secret_key.env"]
 
 
 def test_a_key_is_made_where_there_is_none(home: Path) -> None:
