@@ -17,7 +17,6 @@ from typing import Any
 from ansible.module_utils.site_environment import parse, read
 from ansible.module_utils.site_history import Refused, Releases
 
-
 FALLBACKS = "_FALLBACKS"  # the end of the name of a variable with earlier keys, commas between them
 
 
