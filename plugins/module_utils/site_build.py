@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 class Release(Project):
-    """One release of one site, built on this host."""
+    """One release of one site, built on this host; ``before_migrate`` may refuse the database that it is given."""
+
+    before_migrate: Callable[[], None] = staticmethod(lambda: None)
 
     def unpack(self) -> None:
         """Lay the project out, readable by the site's group alone."""
@@ -264,6 +266,7 @@ class Release(Project):
     def migrate(self) -> None:
         """Bring the database up to the release, and run the commands that come after it."""
         with self.stage("migrate"):
+            self.before_migrate()
             if self.params["migrate"]:
                 self.judge_migrations()
                 self.run(

@@ -175,6 +175,7 @@ class Change:
         self.former = self.proven if ready else self.previous
         self.unproven = bool(self.proven and not self.moves and self.proven != self.release.id)
         self.move = Move(self.params, self.release, serving)
+        self.release.before_migrate = self.move.judge
 
     def answer(self, changed: bool) -> dict[str, Any]:
         """Return what the module returns whatever it does."""
@@ -235,7 +236,6 @@ class Change:
     def prepare(self, new: bool) -> None:
         """Do what comes before the switch."""
         release = self.release
-        self.move.judge()
         if new:
             release.build()
         else:
