@@ -1,6 +1,7 @@
 """Measure how soon a change shows in another browser, on one test host with everything on it, over SSH.
 
-The load, the pages that listen and the host share this machine's cores. Measured in turn:
+There are two such hosts, the site of one on SQLite, of the other on PostgreSQL; each measurement asks one after the
+other. The load, the pages that listen and the hosts share this machine's cores. Measured in turn:
 
     at 50 changes a second    from the answer to the POST, and from its sending, to the frame in another's socket
     1,000 people              one event of a group that all of them belong to, each with a page open
@@ -8,7 +9,7 @@ The load, the pages that listen and the host share this machine's cores. Measure
 
 Beside each rate stands what Kafka allows at best: a bare producer and a bare consumer, with the same client and
 settings, on the same host. Environment: RUNS, how often each is measured (3), SECONDS of each measurement (20),
-BENCH_HOSTS, the prefix of the container's name. It prints a table and writes build/bench/notifications.json and
+BENCH_HOSTS, the prefix of the containers' names. It prints a table and writes build/bench/notifications.json and
 docs/images/latency.png.
 """
 
@@ -42,6 +43,9 @@ MOST = 1.0  # seconds; a rate whose p99 is above is not sustained
 EVENTS = 6  # of the group of a thousand, in each run
 LATEST = 30.0  # seconds to wait for what is on its way
 GOALS = {"p50": 20.0, "p99": 80.0, "thousand": 1.0}
+DATABASES = ("sqlite", "postgresql")
+POSTGRESQL_P99 = 20.0  # ms
+POSTGRESQL_TIMES = 2.5  # as many changes a second as SQLite
 PLOT = ROOT / "docs" / "images" / "latency.png"
 
 
@@ -183,23 +187,37 @@ async def ramp(host: Host) -> list[Step]:
     return steps
 
 
-async def measure(host: Host, runs: int, seconds: float, crowd: dict[str, object]) -> Samples:
-    """Take all samples, each kind in each run."""
-    samples = Samples()
+async def measure(
+    hosts: dict[str, Host], runs: int, seconds: float, crowds: dict[str, dict[str, object]]
+) -> dict[str, Samples]:
+    """Take all samples, each kind in each run, of one host after the other."""
+    found = {name: Samples() for name in hosts}
     for count in range(1, runs + 1):
-        samples.steady.append(await at_rate(host, RATE, seconds))
-        say(f"run {count}: {RATE:.0f}/s measured")
-        await thousand(host, samples, crowd)
-        say(f"run {count}: a thousand people, last frame {samples.last_frame[-1]:.2f} s")
-        samples.ramps.append(await ramp(host))
-    return samples
+        for name, host in hosts.items():
+            samples = found[name]
+            samples.steady.append(await at_rate(host, RATE, seconds))
+            say(f"run {count}, {name}: {RATE:.0f}/s measured")
+            await thousand(host, samples, crowds[name])
+            say(
+                f"run {count}, {name}: a thousand people, last frame {samples.last_frame[-1]:.2f} s"
+            )
+            samples.ramps.append(await ramp(host))
+    return found
 
 
-def rows(samples: Samples) -> list[dict[str, object]]:
+def sustained(samples: Samples) -> list[float]:
+    """Return the highest rate of each run that was sustained."""
+    return [
+        max((step.rate for step in steps if step.sustained), default=0.0) for steps in samples.ramps
+    ]
+
+
+def rows(found: dict[str, Samples]) -> list[dict[str, object]]:
     """Return the result."""
+    samples, other = found["sqlite"], found["postgresql"]
 
-    def milliseconds(attribute: str, share: float) -> list[float]:
-        return [1e3 * percentile(getattr(step, attribute), share) for step in samples.steady]
+    def milliseconds(attribute: str, share: float, of: Samples = samples) -> list[float]:
+        return [1e3 * percentile(getattr(step, attribute), share) for step in of.steady]
 
     result = machine()
     for name, share in (("p50", 0.5), ("p99", 0.99)):
@@ -218,15 +236,30 @@ def rows(samples: Samples) -> list[dict[str, object]]:
                     limit=statistics.median(best),
                 )
             )
-    sustained = [
-        max((step.rate for step in steps if step.sustained), default=0.0) for steps in samples.ramps
-    ]
+        result.append(
+            row(
+                f"on PostgreSQL, answer to frame at {RATE:.0f}/s, {name}",
+                "ms",
+                milliseconds("from_answer", share, other),
+                {"SQLite": milliseconds("from_answer", share)},
+                POSTGRESQL_P99 if name == "p99" else None,
+            )
+        )
     return [
         *result,
+        row("on PostgreSQL, 1,000 people, answer to last frame", "s", other.last_frame),
+        row(
+            f"on PostgreSQL, highest rate with p99 below {MOST:.0f} s",
+            "1/s",
+            sustained(other),
+            {"SQLite": sustained(samples)},
+            POSTGRESQL_TIMES * statistics.median(sustained(samples)),
+            at_least=True,
+        ),
         row("1,000 people, answer to first frame", "s", samples.first_frame),
         row("1,000 people, answer to last frame", "s", samples.last_frame, goal=GOALS["thousand"]),
         row("1,000 people, sending to answer", "s", samples.answered),
-        row(f"highest rate with p99 below {MOST:.0f} s", "1/s", sustained),
+        row(f"highest rate with p99 below {MOST:.0f} s", "1/s", sustained(samples)),
     ]
 
 
@@ -271,36 +304,46 @@ def plot(ramps: list[list[Step]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def deployed(host: Host, database: str) -> dict[str, object]:
+    """Make a host with the demonstration site on a database; return a group of a thousand people."""
+    host.create()
+    say(f"deploying the demonstration site on {database}")
+    topics = [
+        {"name": f"{SITE}.{name}", "partitions": 3} for name in ("owner", "group", "watching")
+    ]
+    topics.append({"name": TOPIC, "partitions": 3})
+    command = host.playbook(
+        "site.yml",
+        site={
+            "database": database,
+            "secrets": {"SEED_PASSWORD": PASSWORD},
+            "releases": {"commands": ["seed"]},
+        },
+        kafka_topics=topics,
+    )
+    run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
+    host.check()
+    said = host.shell(f"sudo {SITE}-manage shell", ROOT / "tests" / "bench" / "thousand.py")
+    crowd: dict[str, object] = json.loads(said.splitlines()[-1])
+    return crowd
+
+
 def main() -> int:
-    """Deploy to a fresh host, measure, print the table, write the JSON and the plot."""
+    """Deploy to two fresh hosts, measure, print the table, write the JSON and the plot."""
     runs, seconds = number("RUNS", 3), number("SECONDS", 20)
     install(
         Path(sys.prefix), lock_of(f"{sys.version_info.major}.{sys.version_info.minor}", "bench")
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
-    host = Host(f"{PREFIX}-notifications", FOLDER / "hosts" / "notifications")
+    hosts = {name: Host(f"{PREFIX}-{name}", FOLDER / "hosts" / name) for name in DATABASES}
     try:
-        host.create()
-        say("deploying the demonstration site")
-        topics = [
-            {"name": f"{SITE}.{name}", "partitions": 3} for name in ("owner", "group", "watching")
-        ]
-        topics.append({"name": TOPIC, "partitions": 3})
-        secrets = {"SEED_PASSWORD": PASSWORD}
-        command = host.playbook(
-            "site.yml",
-            site={"secrets": secrets, "releases": {"commands": ["seed"]}},
-            kafka_topics=topics,
-        )
-        run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
-        host.check()
-        said = host.shell(f"sudo {SITE}-manage shell", ROOT / "tests" / "bench" / "thousand.py")
-        crowd = json.loads(said.splitlines()[-1])
-        samples = asyncio.run(measure(host, runs, seconds, crowd))
+        crowds = {name: deployed(host, name) for name, host in hosts.items()}
+        found = asyncio.run(measure(hosts, runs, seconds, crowds))
     finally:
-        host.remove()
-    publish("notifications", rows(samples))
-    plot(samples.ramps, PLOT)
+        for host in hosts.values():
+            host.remove()
+    publish("notifications", rows(found))
+    plot(found["sqlite"].ramps, PLOT)
     print(f"{PLOT.relative_to(ROOT)} shows latency against rate.")
     return 0
 
