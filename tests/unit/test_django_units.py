@@ -114,4 +114,4 @@ def test_an_account_that_differs_is_made_anew() -> None:
     right = {"home": "/srv/lab", "shell": "/usr/sbin/nologin", "group": "lab"}
     names = ["lab", "shop", "wiki"]
     users = {"lab": right, "shop": {**right, "home": "/srv/shop", "group": "www-data"}}
-    assert django.django_accounts(names, users) == ["shop", "wiki"]
+    assert plugin("filter/switchboard.py").site_accounts(names, users) == ["shop", "wiki"]
