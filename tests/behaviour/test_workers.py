@@ -134,7 +134,7 @@ def test_a_job_that_runs_during_a_release_ends_once(
     assert {row[2] for row in lines} == {before, after}
 
     # a job was at work when its worker was asked to end
-    now, uptime = host.check_output("date +%%s.%%N; cut -d ' ' -f 1 /proc/uptime").split()
+    now, uptime = host.check_output("date +%s.%N; cut -d ' ' -f 1 /proc/uptime").split()
     boot = float(now) - float(uptime)
     first, second = (moments(host, unit) for unit in WORKERS)
     spans = {name: [float(row[4]) for row in lines if row[1] == name] for name in jobs.names}
