@@ -147,6 +147,17 @@ def test_a_job_that_runs_during_a_release_ends_once(
     assert second["ActiveExit"] < second["ActiveEnter"]
 
 
+def test_workers_end_before_what_they_ask(host: Host, chat: Site) -> None:
+    """All are asked to end at once, as when the host goes down; a worker without its broker ends with an error."""
+    units = f"valkey-chat.service {' '.join(WORKERS)}"
+    try:
+        host.check_output(f"systemctl stop {units}")
+        told = host.check_output(f"systemctl show --property=Result --value {units}").split()
+        assert told == ["success"] * 3, journal(host, WORKERS[0])
+    finally:
+        host.check_output(f"systemctl start {units}")
+
+
 def test_a_worker_that_is_killed_comes_back(host: Host, chat: Site) -> None:
     unit = WORKERS[1]
     pid = host.check_output("systemctl show --property=MainPID --value %s", unit)
