@@ -25,6 +25,10 @@ MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 CALLABLE = re.compile(r"[A-Za-z_]\w*")
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|timer)")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A program of the virtual environment, with what it is given.
+PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*( .*)?")
+SERVICE_KEYS = {"command", "program", "instances", "stop_timeout"}
+STOP_SECONDS = 30  # that a service has to end its work where it does not say
 
 # variable without its prefix, value, why, remedy
 Broken = tuple[str, Any, str, str]
@@ -210,8 +214,9 @@ def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
                     "the name is also a unit's.",
                     "Use a letter, then up to 30 lower-case letters, digits and hyphens.",
                 )
-            command = wanted
-            if key == "timers":
+            if key == "services":
+                yield from _broken_service(site, where, name, wanted)
+            else:
                 if not isinstance(wanted, Mapping) or wanted.keys() != {"command", "on_calendar"}:
                     yield (
                         where,
@@ -220,7 +225,6 @@ def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
                         'Write {command: digest, on_calendar: "*-*-* 03:30:00"}.',
                     )
                     continue
-                command = wanted["command"]
                 if not _line(wanted["on_calendar"]):
                     yield (
                         where,
@@ -228,13 +232,7 @@ def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
                         "that is no time.",
                         'Write it as in systemd.time(7), such as "*-*-* 03:30:00".',
                     )
-            if not _line(command):
-                yield (
-                    where,
-                    command,
-                    "that is no command.",
-                    "Write a command of manage.py on one line, such as digest.",
-                )
+                yield from _broken_line(where, wanted["command"])
     for name in sorted(site["services"].keys() & site["timers"].keys()):
         yield (
             f"timers.{name}",
@@ -242,6 +240,57 @@ def _broken_commands(site: Mapping[str, Any]) -> Iterator[Broken]:
             "a service has that name too.",
             "Give each its own.",
         )
+
+
+def _broken_line(where: str, command: Any) -> Iterator[Broken]:
+    if not _line(command):
+        remedy = "Write a command of manage.py on one line, such as digest."
+        yield where, command, "that is no command.", remedy
+
+
+def _broken_service(
+    site: Mapping[str, Any], where: str, name: str, wanted: Any
+) -> Iterator[Broken]:
+    if not isinstance(wanted, Mapping):
+        yield from _broken_line(where, wanted)
+        return
+    if wanted.keys() - SERVICE_KEYS or len(wanted.keys() & {"command", "program"}) != 1:
+        yield (
+            where,
+            wanted,
+            "a service has a command or a program, and may have instances, stop_timeout and port.",
+            'Write {program: "celery -A lab worker", instances: 2, stop_timeout: 300}.',
+        )
+        return
+    if "command" in wanted:
+        yield from _broken_line(where, wanted["command"])
+    elif not _line(wanted["program"]) or not PROGRAM.fullmatch(wanted["program"]):
+        yield (
+            f"{where}.program",
+            wanted["program"],
+            "that is no program of the virtual environment.",
+            "Write its name without a path, and what it is given, on one line.",
+        )
+    for key, most in (("instances", 64), ("stop_timeout", 86400)):
+        value = wanted.get(key, 1)
+        if not 1 <= _number(value, 0) <= most:
+            yield f"{where}.{key}", value, f"it is no number from 1 to {most}.", "Write one."
+    if "instances" in wanted and name in site["service_ports"]:
+        yield (
+            f"{where}.instances",
+            wanted["instances"],
+            "the service has a port, on which one process alone can listen.",
+            "Leave out instances or port.",
+        )
+
+
+def _number(value: Any, default: int) -> int:
+    """Return a value that is a whole number, or a text of one, or the default; the rules refuse all others."""
+    return (
+        int(value)
+        if isinstance(value, (int, str)) and re.fullmatch("[0-9]{1,9}", str(value))
+        else default
+    )
 
 
 def _line(value: Any) -> bool:
@@ -252,29 +301,44 @@ def _line(value: Any) -> bool:
 def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the units of the sites' services and timers, sorted, each a mapping.
 
-    ``unit`` is the service that runs the command; ``timer`` the timer that starts it, empty for a
-    service, as is ``on_calendar``. A site's name has no dot, so no two of them share a unit.
+    ``file`` is the unit that says how ``command`` runs, below the virtual environment's programs; ``units`` are the
+    services that run by it, one or its instances; ``timer`` starts it, empty for a service, as is ``on_calendar``. A
+    site's name has no dot, so no two of them share a unit.
     """
     found: list[dict[str, Any]] = []
     for site in sites:
-        services = {name: {"command": command} for name, command in site["services"].items()}
+        services = {
+            name: wanted if isinstance(wanted, Mapping) else {"command": wanted}
+            for name, wanted in site["services"].items()
+        }
         for name, wanted in sorted({**services, **site["timers"]}.items()):
             stem = f"django-{site['name']}.{name}"
-            when = wanted.get("on_calendar", "") if isinstance(wanted, Mapping) else ""
-            command = wanted.get("command") if isinstance(wanted, Mapping) else ""
+            told = wanted if isinstance(wanted, Mapping) else {}
+            when, several = told.get("on_calendar", ""), "instances" in told
+            numbers = range(1, _number(told.get("instances"), 0) + 1)
+            program = told.get("program") or f"python manage.py {told.get('command') or ''}"
+            command = (
+                str(program)
+                .replace("{site}", site["name"])
+                # systemd would put values of its own for %n and $NAME
+                .replace("%", "%%")
+                .replace("$", "$$")
+                .replace("{instance}", "%i" if several else "1")
+                .strip()
+            )
             found.append(
                 {
                     "site": site["name"],
                     "name": name,
-                    # systemd would put values of its own for %n and $NAME
-                    "command": str(command or "")
-                    .replace("{site}", site["name"])
-                    .replace("%", "%%")
-                    .replace("$", "$$")
-                    .strip(),
+                    "title": " ".join(
+                        command.removeprefix("python ").split()[: 1 if told.get("program") else 2]
+                    ),
+                    "command": command,
                     "on_calendar": str(when),
-                    "unit": f"{stem}.service",
+                    "file": f"{stem}@.service" if several else f"{stem}.service",
+                    "units": [f"{stem}@{n}.service" for n in numbers] or [f"{stem}.service"],
                     "timer": f"{stem}.timer" if when else "",
+                    "stop_timeout": _number(told.get("stop_timeout"), STOP_SECONDS),
                     "project_dir": site["project_dir"],
                     "write_paths": site["write_paths"],
                 }
@@ -282,16 +346,24 @@ def django_units(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def django_accounts(names: Sequence[str], users: Mapping[str, Any]) -> list[str]:
-    """Return those of the sites whose user is not there as it shall be, in a group of its own.
+def django_unwanted(
+    sites: Sequence[Mapping[str, Any]], units: Sequence[Mapping[str, Any]], host: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return what the sites have on a host and want no longer: ``units`` to stop, timers first, and ``files``.
 
-    ``users`` is what the module host_look has seen: home, shell and group of each.
+    Args:
+        sites: the sites.
+        units: what they want, as `django_units` tells it.
+        host: ``units`` (the files) and ``enabled``, as the module host_look has seen them.
     """
-    return [
-        name
-        for name in names
-        if users.get(name) != {"home": f"/srv/{name}", "shell": "/usr/sbin/nologin", "group": name}
-    ]
+    stems = tuple(f"django-{site['name']}." for site in sites)
+    files = {name for name in host["units"] if name.startswith(stems)}
+    there = files | {name for name in host["enabled"] if name.startswith(stems)}
+    files -= {name for unit in units for name in (unit["file"], unit["timer"])}
+    there -= {name for unit in units for name in (*unit["units"], unit["timer"])}
+    # a template is no unit itself
+    stopped = sorted((name for name in there if not name.endswith("@.service")), reverse=True)
+    return {"units": stopped, "files": sorted(files)}
 
 
 def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -337,14 +409,10 @@ def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     found = []
     for unit in units:
         paths = [f"/etc/switchboard/{unit['site']}/*.env", f"/srv/{unit['site']}/current"]
-        found.append(
-            {
-                "name": unit["unit"],
-                "unit": unit["unit"],
-                "paths": paths,
-                "restart": not unit["timer"],
-            }
-        )
+        found += [
+            {"name": name, "unit": name, "paths": paths, "restart": not unit["timer"]}
+            for name in unit["units"]
+        ]
         if unit["timer"]:
             found.append({"name": unit["timer"], "unit": unit["timer"]})
     return found
@@ -374,8 +442,8 @@ class FilterModule:
             "django_rules": django_rules,
             "django_site_rules": django_site_rules,
             "django_units": django_units,
+            "django_unwanted": django_unwanted,
             "release_lines": release_lines,
-            "django_accounts": django_accounts,
             "django_ports": django_ports,
             "django_unit_inputs": django_unit_inputs,
             "django_calendar_rules": django_calendar_rules,

@@ -18,7 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLE_NAMES = ("django", "daphne", "certificates", "apache")
+ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOPIC_KEYS = {"partitions", "replication_factor", "config"}
@@ -28,6 +28,8 @@ KEYS: dict[str, Any] = yaml.safe_load(
     (Path(__file__).resolve().parents[1] / "site_keys.yml").read_text(encoding="utf-8")
 )
 GROUPS = {key.split(".")[0] for key in KEYS if "." in key}
+# Where a word in braces stands for what follows from the entry.
+WORDED = ("environment", "secrets", "services", "releases.hooks")
 SECRET_WORD = re.compile(r"secret|password|passwd|token", re.I)
 # What Django's deployment checks ask for and Apache does, or what nobody can have without TLS.
 SILENCED = {
@@ -81,6 +83,7 @@ def flat(entry: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for key, value in entry.items():
         path = f"{above}{key}"
         if path in GROUPS and isinstance(value, Mapping):
+            found |= {path: True} if path in KEYS else {}  # to write its keys is to ask for it
             found |= flat(value, f"{path}.")
         else:
             found[path] = value
@@ -168,6 +171,12 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
             f"sites.{name}.websockets is given, and asgi is empty: WebSockets are for a project with an ASGI "
             "application. Name it, or take websockets away."
         )
+    for key in WORDED:
+        if "{valkey_" in str(given.get(key)) and not given.get("valkey"):
+            found.append(
+                f"sites.{name}.{key} has a word that begins with {{valkey_, and the site has no Valkey: nothing would "
+                "answer there. Write `valkey: true`."
+            )
     topics = given.get("topics") or {}
     if not isinstance(topics, Mapping):
         return [
@@ -262,7 +271,11 @@ def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
     ]
     instances = _number(given.get("websockets.instances", host.get("daphne_instances")), 1)
     sockets = DAPHNE_THREADS * instances if given.get("asgi") else 0
-    jobs = len(_list(given.get("services"))) + len(_list(given.get("timers")))
+    services = [
+        _number(one.get("instances"), 1) if isinstance(one, Mapping) else 1
+        for one in _mapping(given.get("services")).values()
+    ]
+    jobs = sum(services) + len(_list(given.get("timers")))
     return 2 * pages[0] * pages[1] + sockets + 2 * jobs + COMMANDS
 
 
@@ -278,8 +291,9 @@ def site_lists(
         kafka: the brokers' addresses with commas between them.
 
     Returns:
-        ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables ``<role>_sites``
-        take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes them.
+        ``valkey``, ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables
+        ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes
+        them.
     """
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "databases")
@@ -322,6 +336,8 @@ def _of_site(
         "kafka": kafka,
         "topic_prefix": f"{name}.",
         "tls": str(int(tls)),
+        "valkey_socket": f"/run/valkey-{name}/valkey.sock",
+        "valkey_url": f"unix:///run/valkey-{name}/valkey.sock",
     }
     if given.get("database") == "postgresql":
         port = host.get("postgresql_port", 5432)
@@ -344,8 +360,7 @@ def _of_site(
     if isinstance(services, Mapping):
         parts = {key: _service(value) for key, value in services.items()}
         django["services"] = {
-            key: command.replace("{port}", str(port)) if isinstance(command, str) else command
-            for key, (command, port) in parts.items()
+            key: _filled(service, {"port": str(port)}) for key, (service, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
     if "database_url" in words:
@@ -406,10 +421,11 @@ def ascii_names(names: Any) -> Any:
 
 
 def _service(wanted: Any) -> tuple[Any, Any]:
-    """Return a service's command and its port, None where it has none."""
-    if isinstance(wanted, Mapping):
-        return wanted.get("command", ""), wanted.get("port")
-    return wanted, None
+    """Return a service as the django role takes it, and its port, None where it has none."""
+    if not isinstance(wanted, Mapping):
+        return wanted, None
+    service = {key: value for key, value in wanted.items() if key != "port"}
+    return service["command"] if service.keys() == {"command"} else service, wanted.get("port")
 
 
 def _number(value: Any, usual: int) -> int:

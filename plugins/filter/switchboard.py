@@ -290,6 +290,18 @@ def environment_rules(
     ]
 
 
+def site_accounts(names: Sequence[str], users: Mapping[str, Any]) -> list[str]:
+    """Return those of the sites whose user is not there as it shall be, in a group of its own.
+
+    ``users`` is what the module host_look has seen: home, shell and group of each.
+    """
+    return [
+        name
+        for name in names
+        if users.get(name) != {"home": f"/srv/{name}", "shell": "/usr/sbin/nologin", "group": name}
+    ]
+
+
 def port_clashes(asked: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a rule that does not hold for each variable that names a port another one has named before.
 
@@ -324,5 +336,6 @@ class FilterModule:
             "host_names": host_names,
             "site_settings_fault": site_settings_fault,
             "variable_rules": variable_rules,
+            "site_accounts": site_accounts,
             "port_clashes": port_clashes,
         }

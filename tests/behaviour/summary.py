@@ -97,6 +97,17 @@ SUBJECTS = {
         "Read `journalctl -u 'daphne-*'`. " + ANEW,
         "docs/operating.md#a-client-that-does-not-read-and-memory",
     ),
+    "test_valkey": Subject(
+        "Valkey of the sites",
+        "Ask the unit that is named: `systemctl status 'valkey-*'` and `journalctl -u 'valkey-*'`. "
+        + ANEW,
+        "docs/valkey.md",
+    ),
+    "test_workers": Subject(
+        "background work",
+        "Read the journal of the site's services: `journalctl -u 'django-*'`.",
+        "docs/valkey.md#background-work",
+    ),
     "test_browser": Subject(
         "people in browsers",
         "Do by hand what is named, with the browser's console open; then the site's error log.",

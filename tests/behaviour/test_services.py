@@ -31,6 +31,9 @@ def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
         units["apache2.service"] = "root"  # binds port 80, serves nothing itself
     for unit in daphne_units(deployed):
         units[unit] = unit.removeprefix("daphne-").split("@")[0]
+    for site in deployed["valkey"].get("sites", []):
+        if site["enabled"]:
+            units[f"valkey-{site['name']}.service"] = site["name"]
     return units
 
 

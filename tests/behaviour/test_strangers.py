@@ -44,12 +44,15 @@ MODULES = {
 
 def commands(deployed: dict[str, Any]) -> list[str]:
     """Return the units of the sites' commands: services, and timers in the place of what they start."""
-    return [
-        f"django-{site['name']}.{name}.{kind}"
-        for site in deployed["django"].get("sites", [])
-        for key, kind in (("services", "service"), ("timers", "timer"))
-        for name in site[key]
-    ]
+    found = []
+    for site in deployed["django"].get("sites", []):
+        stem = f"django-{site['name']}."
+        found += [f"{stem}{name}.timer" for name in site["timers"]]
+        for name, wanted in site["services"].items():
+            count = wanted.get("instances") if isinstance(wanted, dict) else None
+            found += [f"{stem}{name}@{n}.service" for n in range(1, int(count or 0) + 1)]
+            found += [] if count else [f"{stem}{name}.service"]
+    return found
 
 
 def units(deployed: dict[str, Any]) -> list[str]:

@@ -310,6 +310,22 @@ CASES = [
         ("apache_max_websockets is ", "of this host's 300 MiB are 150 MiB. Set it to at most "),
     ),
     Case(
+        "memory-valkey",
+        of_entry("chat", {"valkey.memory_mb": 1_000_000}),
+        (
+            "valkey_memory_mb is 1000000: the instances of all sites may hold 1000000 MiB together, and 25 % of this",
+            "Lower it, or raise valkey_memory_percent, or give the host more. (site chat)",
+        ),
+    ),
+    Case(
+        "service-outside-of-the-environment",
+        of_entry("chat", {"services": {"worker": {"program": "/bin/sh -c celery"}}}),
+        (
+            "django_services.worker.program is /bin/sh -c celery: that is no program of the virtual environment.",
+            "(site chat)",
+        ),
+    ),
+    Case(
         "disk-kafka",
         {**pretend("full"), "groups": ["switchboard", "kafka"]},
         (

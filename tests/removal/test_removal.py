@@ -16,7 +16,8 @@ SITE = "probe"
 # What of a site there can be on a host.
 PLACES = (
     f"/srv/{SITE}/* /etc/switchboard/{SITE} /etc/apache2/sites-*/{SITE}.conf /usr/local/sbin/{SITE}-manage "
-    f"/etc/systemd/system/daphne-{SITE}* /etc/systemd/system/*/daphne-{SITE}* /var/log/apache2/{SITE}"
+    f"/etc/systemd/system/daphne-{SITE}* /etc/systemd/system/*/daphne-{SITE}* /var/log/apache2/{SITE} "
+    f"/etc/systemd/system/valkey-{SITE}* /etc/systemd/system/*/valkey-{SITE}* /run/valkey-{SITE} /var/lib/valkey-{SITE}"
 )
 
 
@@ -35,7 +36,7 @@ def serves(bench: Bench) -> bool:
 
 def units(bench: Bench) -> str:
     return bench.host.check_output(
-        "systemctl list-units --all --plain --no-legend 'daphne-*' | grep -v slice || true"
+        "systemctl list-units --all --plain --no-legend 'daphne-*' 'valkey-*' | grep -v slice || true"
     )
 
 
@@ -76,6 +77,7 @@ def test_its_code_and_units_go_and_its_data_stay(bench: Bench) -> None:
     assert left(bench) == {
         f"/srv/{SITE}/data",
         f"/etc/switchboard/{SITE}",
+        f"/var/lib/valkey-{SITE}",
         f"/var/log/apache2/{SITE}",
     }
     assert not serves(bench)

@@ -18,6 +18,7 @@ REFUSED = {
     "daphne": ({"daphne_sites": [{"name": "Lab"}]}, "Lab"),
     "certificates": ({"certificates_sites": [{"name": "Lab"}]}, "Lab"),
     "apache": ({"apache_sites": [{"name": "Lab"}]}, "Lab"),
+    "valkey": ({"valkey_sites": [{"name": "Lab"}]}, "Lab"),
     "django": ({"django_sites": [{"name": "Lab"}]}, "Lab"),
 }
 

@@ -32,11 +32,63 @@ def broken(**changes: Any) -> list[tuple[str, str]]:
 def test_a_service_and_a_timer_have_units_of_their_own() -> None:
     timers = {"digest": {"command": "digest", "on_calendar": "daily"}}
     found = django_units([site(services={"relay": "relay --name {site}"}, timers=timers)])
-    assert [(unit["unit"], unit["timer"]) for unit in found] == [
-        ("django-lab.digest.service", "django-lab.digest.timer"),
-        ("django-lab.relay.service", ""),
+    assert [(unit["units"], unit["timer"]) for unit in found] == [
+        (["django-lab.digest.service"], "django-lab.digest.timer"),
+        (["django-lab.relay.service"], ""),
     ]
-    assert [unit["command"] for unit in found] == ["digest", "relay --name lab"]
+    assert [unit["command"] for unit in found] == [
+        "python manage.py digest",
+        "python manage.py relay --name lab",
+    ]
+    assert [unit["title"] for unit in found] == ["manage.py digest", "manage.py relay"]
+
+
+WORKER = {"program": "celery -A {site} worker -n {instance}@%h", "instances": 2}
+
+
+def test_instances_are_units_of_one_template() -> None:
+    (unit,) = django_units([site(services={"worker": WORKER | {"stop_timeout": 300}})])
+    assert unit["file"] == "django-lab.worker@.service"
+    assert unit["units"] == ["django-lab.worker@1.service", "django-lab.worker@2.service"]
+    assert unit["command"] == "celery -A lab worker -n %i@%%h"
+    assert (unit["title"], unit["stop_timeout"]) == ("celery", 300)
+    inputs = django.django_unit_inputs([unit])
+    assert [(one["unit"], one["restart"]) for one in inputs] == [(n, True) for n in unit["units"]]
+
+
+def test_a_program_without_instances_is_one_unit() -> None:
+    (unit,) = django_units([site(services={"beat": {"program": "celery -A lab beat {instance}"}})])
+    assert unit["file"] == "django-lab.beat.service"
+    assert unit["units"] == ["django-lab.beat.service"]
+    assert (unit["command"], unit["stop_timeout"]) == ("celery -A lab beat 1", 30)
+
+
+def test_instances_that_are_too_many_are_stopped_and_their_template_stays() -> None:
+    sites = [site(services={"worker": WORKER | {"instances": 1}})]
+    host = {
+        "units": ["django-lab.worker@.service", "django-lab-b.x.service", "apache2.service"],
+        "enabled": ["django-lab.worker@1.service", "django-lab.worker@2.service"],
+    }
+    unwanted = django.django_unwanted
+    assert unwanted(sites, django_units(sites), host) == {
+        "units": ["django-lab.worker@2.service"],
+        "files": [],
+    }
+    none = [site()]
+    assert unwanted(none, [], host) == {
+        "units": ["django-lab.worker@2.service", "django-lab.worker@1.service"],
+        "files": ["django-lab.worker@.service"],
+    }
+
+
+def test_a_timer_is_stopped_before_what_it_starts() -> None:
+    host = {
+        "units": ["django-lab.digest.service", "django-lab.digest.timer"],
+        "enabled": ["django-lab.digest.timer"],
+    }
+    found = django.django_unwanted([site()], [], host)
+    assert found["units"] == ["django-lab.digest.timer", "django-lab.digest.service"]
+    assert found["files"] == sorted(host["units"])
 
 
 def test_releases_are_the_lines_of_a_table() -> None:
@@ -60,17 +112,18 @@ def test_no_two_sites_share_a_unit() -> None:
     found = django_units(
         [site(services={"a-b": "x"}), site(name="lab-a", services={"b": "x"}), site(name="none")]
     )
-    assert len({unit["unit"] for unit in found}) == 2
+    assert len({unit["file"] for unit in found}) == 2
 
 
 def test_systemd_puts_nothing_of_its_own_into_a_command() -> None:
     [unit] = django_units([site(services={"a": "x --at 100% $HOME"})])
-    assert unit["command"] == "x --at 100%% $$HOME"
+    assert unit["command"] == "python manage.py x --at 100%% $$HOME"
 
 
 def test_what_makes_sense_is_kept() -> None:
     assert not broken(
-        services={"relay": "relay"}, timers={"d": {"command": "digest", "on_calendar": "daily"}}
+        services={"relay": "relay", "worker": WORKER, "scan": {"command": "scan", "instances": 3}},
+        timers={"d": {"command": "digest", "on_calendar": "daily"}},
     )
 
 
@@ -81,7 +134,20 @@ def test_what_makes_sense_is_kept() -> None:
         ({"services": {"a.b": "relay"}}, "services.a.b", "also a unit's"),
         ({"services": {"a": ""}}, "services.a", "no command"),
         ({"services": {"a": "x\nUser=root"}}, "services.a", "no command"),
-        ({"services": {"a": {"command": "x"}}}, "services.a", "no command"),
+        ({"services": {"a": {"command": ""}}}, "services.a", "no command"),
+        ({"services": {"a": {"comand": "x"}}}, "services.a", "a command or a program"),
+        ({"services": {"a": {"command": "x", "program": "y"}}}, "services.a", "or a program"),
+        ({"services": {"a": {"program": "/bin/sh"}}}, "services.a.program", "no program of"),
+        ({"services": {"a": {"program": "../sh"}}}, "services.a.program", "no program of"),
+        ({"services": {"a": {"program": "x\nUser=root"}}}, "services.a.program", "no program of"),
+        ({"services": {"a": WORKER | {"instances": 0}}}, "services.a.instances", "no number"),
+        ({"services": {"a": WORKER | {"instances": True}}}, "services.a.instances", "no number"),
+        ({"services": {"a": WORKER | {"stop_timeout": "1h"}}}, "services.a.stop_timeout", "number"),
+        (
+            {"services": {"a": WORKER}, "service_ports": {"a": 9464}},
+            "services.a.instances",
+            "one process alone",
+        ),
         ({"timers": {"a": "x"}}, "timers.a", "an on_calendar"),
         ({"timers": {"a": {"command": "x"}}}, "timers.a", "an on_calendar"),
         ({"timers": {"a": {"command": "x", "on_calendar": ""}}}, "timers.a", "no time"),
@@ -114,4 +180,4 @@ def test_an_account_that_differs_is_made_anew() -> None:
     right = {"home": "/srv/lab", "shell": "/usr/sbin/nologin", "group": "lab"}
     names = ["lab", "shop", "wiki"]
     users = {"lab": right, "shop": {**right, "home": "/srv/shop", "group": "www-data"}}
-    assert django.django_accounts(names, users) == ["shop", "wiki"]
+    assert plugin("filter/switchboard.py").site_accounts(names, users) == ["shop", "wiki"]

@@ -78,6 +78,48 @@ def test_an_entry_becomes_what_each_role_is_told() -> None:
     assert found["topics"] == [{"name": "lab.owner", "partitions": 3}, {"name": "lab.group"}]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (True, {"enabled": True}),
+        ({}, {"enabled": True}),
+        ({"memory_mb": 256}, {"enabled": True, "memory_mb": 256}),
+        (False, {"enabled": False}),
+    ],
+)
+def test_a_site_has_a_valkey_where_it_asks_for_one(wanted: Any, told: dict[str, Any]) -> None:
+    assert lists(lab=LAB | {"valkey": wanted})["valkey"] == [{"name": "lab", **told}]
+    assert faults(lab=LAB | {"valkey": wanted}) == []
+
+
+def test_the_words_of_valkey_lead_to_the_sites_own_socket() -> None:
+    words = {"URL": "{valkey_url}?db=1", "BROKER": "redis+socket://{valkey_socket}"}
+    (django,) = lists(lab=LAB | {"valkey": True, "environment": words})["django"]
+    assert django["environment"] == {
+        "URL": "unix:///run/valkey-lab/valkey.sock?db=1",
+        "BROKER": "redis+socket:///run/valkey-lab/valkey.sock",
+    }
+
+
+@pytest.mark.parametrize("key", ["environment", "secrets"])
+@pytest.mark.parametrize("without", [{}, {"valkey": False}])
+def test_the_words_of_valkey_are_refused_without_one(key: str, without: dict[str, Any]) -> None:
+    (found,) = faults(lab=LAB | {key: {"URL": "hush {valkey_url}"}} | without)
+    assert found.startswith(f"sites.lab.{key} has a word that begins with {{valkey_, and the site")
+    assert "hush" not in found
+
+
+def test_a_service_that_says_more_is_handed_on_without_its_port() -> None:
+    worker = {"program": "celery -A {site} worker", "instances": 2, "stop_timeout": 300}
+    metrics = {"program": "exporter --port {port}", "port": 9200}
+    (django,) = lists(lab=LAB | {"services": {"worker": worker, "metrics": metrics}})["django"]
+    assert django["services"] == {
+        "worker": worker | {"program": "celery -A lab worker"},
+        "metrics": {"program": "exporter --port 9200"},
+    }
+    assert django["service_ports"] == {"metrics": 9200}
+
+
 def test_words_in_braces_are_filled_and_other_braces_stay() -> None:
     django = lists(lab=LAB)["django"][0]
     assert django["environment"] == {
@@ -207,7 +249,7 @@ def test_a_run_for_one_site_names_one_that_is_there() -> None:
     assert site_faults({"lab": LAB}, {}, "lab") == []
 
 
-@pytest.mark.parametrize("role", ["django", "daphne", "certificates", "apache"])
+@pytest.mark.parametrize("role", ["valkey", "django", "daphne", "certificates", "apache"])
 def test_each_setting_of_a_site_has_a_key_or_follows_from_the_others(role: str) -> None:
     text = (ROOT / "roles" / role / "vars" / "main.yml").read_text(encoding="utf-8")
     settings = {f"{role}_{key}" for key in yaml.safe_load(text)[f"__{role}_defaults"]}
