@@ -32,6 +32,7 @@ ORDER = (
     "daphne",
     "certificates",
     "apache",
+    "backup",
 )
 HEAD = """# Reference: every variable
 

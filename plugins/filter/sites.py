@@ -17,7 +17,7 @@ import yaml
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLE_NAMES = ("django", "daphne", "certificates", "apache")
+ROLE_NAMES = ("django", "daphne", "certificates", "apache", "backup")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOPIC_KEYS = {"partitions", "replication_factor", "config"}
@@ -208,8 +208,8 @@ def site_lists(
         kafka: the brokers' addresses with commas between them.
 
     Returns:
-        ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables ``<role>_sites``
-        take them, and ``topics`` as ``kafka_topics`` takes them.
+        ``django``, ``daphne``, ``certificates``, ``apache`` and ``backup``, lists of sites as the roles' variables
+        ``<role>_sites`` take them, and ``topics`` as ``kafka_topics`` takes them.
     """
     lists: dict[str, list[dict[str, Any]]] = {role: [] for role in (*ROLE_NAMES, "topics")}
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
