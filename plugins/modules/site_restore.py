@@ -26,8 +26,8 @@ module: site_restore
 short_description: Bring a Django site back to a snapshot of it
 description:
   - Fetches the snapshot with the program switchboard-backup while the site serves, and looks whether it is whole. Only
-    then it closes the site for maintenance, stops its services, and lets what was fetched take the place of what is there,
-    which is kept beside it. It migrates the database to the release that is served, tries that release, starts
+    then it closes the site for maintenance, stops its services, and lets what was fetched take the place of what is
+    there, which is kept beside it. It migrates the database to the release that is served, tries that release, starts
     everything, opens the site and asks Apache for its pages.
   - Where a step fails, what was there has its place again, and the site is served with it.
 options:
