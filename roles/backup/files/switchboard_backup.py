@@ -127,6 +127,15 @@ def escaped(path: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
+def unreadable(said: str) -> str:
+    """Return the first error of `restic backup --json` but for files that were removed meanwhile, or an empty text."""
+    for line in said.splitlines():
+        if '"message_type":"error"' in line and not re.search(r'no such file|"Err":2\b', line):
+            told = json.loads(line)
+            return f"{told.get('item')}: {told['error'].get('message') or told['error']}"
+    return ""
+
+
 def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
     """Make one snapshot of a site; return what is to be known of it."""
     config, stage, began = restic.config, STAGE / site["name"], time.monotonic()
@@ -148,12 +157,11 @@ def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
                 f"there is no {lacking[0]}. Take it out of the inventory, or run site.yml."
             )
         done = restic.run(*words, "--", *places, str(stage), good=(0, 3))
-        unread = [line for line in done.stderr.splitlines() if "error" in line]
-        if done.returncode and not all(
-            re.search(r'no such file|"Err":\s*2\b', line) for line in unread
-        ):
-            raise Refused(f"not all of it could be read. {last_line(done.stderr)[:600]}")
         told = json.loads(last_line(done.stdout))
+        if unread := unreadable(done.stderr):
+            with contextlib.suppress(Refused):
+                restic.run("forget", told["snapshot_id"])  # nobody is to restore it
+            raise Refused(f"not all of it could be read. {unread}")
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return {
