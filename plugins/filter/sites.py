@@ -295,6 +295,8 @@ def _of_site(
             f"daphne-{name}@{n}.service" for n in range(1, int(instances) + 1)
         ]
 
+    if given.get("database") == "postgresql":
+        roles["backup"]["postgresql"] = name
     roles["certificates"]["names"] = names
     apache = roles["apache"]
     apache["server_name"], apache["tls"] = domain, tls

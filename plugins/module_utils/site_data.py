@@ -107,7 +107,7 @@ class Secret:
 
     def take(self) -> None:
         """Write it, and keep the one that was there."""
-        if self.former is not None:
+        if self.former not in (None, self.text):
             self.put(self.kept, self.former, 0, 0o600)
         self.put(self.path, self.text, self.group, 0o640)
 
@@ -127,6 +127,7 @@ class Database:
     name: str
     dump: Path
     stamp: str
+    port: int = 5432
 
     def __post_init__(self) -> None:
         """Take no name that would have to be quoted in SQL."""
@@ -152,7 +153,7 @@ class Database:
                 group="postgres",
                 extra_groups=[],
                 cwd="/",
-                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGPORT": str(self.port)},
                 stdin=source,
                 capture_output=True,
                 text=True,

@@ -131,7 +131,7 @@ class Restore:
                 )
             )
         if told["dump"]:
-            parts.append(Database(told["postgresql"], Path(told["dump"]), self.stamp))
+            parts.append(Database(told["postgresql"], Path(told["dump"]), self.stamp, told["port"]))
         return parts
 
     def release(self) -> Release:
@@ -142,9 +142,14 @@ class Restore:
             for key in ("settings", "secrets", "secret_key")
         }
         script = (self.releases.path(name) / "wsgi.py").read_text(encoding="utf-8")
-        return Release(
-            self.params | texts | {"id": name, "wsgi_script": script, "hooks": {}}, self.releases
-        )
+        more = {
+            "id": name,
+            "wsgi_script": script,
+            "hooks": {},
+            "rotate_key": False,
+            "forget_keys": False,
+        }
+        return Release(self.params | texts | more, self.releases)
 
     def units(self) -> list[str]:
         """Return the site's units that are active, sockets and timers first, which would start the others again."""

@@ -126,9 +126,9 @@ class Drill:
         return self.graphs(), folders, key, sorted(active.splitlines())
 
 
-def new_server(folder: Path) -> Host:
+def new_server(folder: Path, name: str = "switchboard-drill") -> Host:
     """Return a fresh server whose sites have a file system of their own."""
-    made = Host("switchboard-drill", folder)
+    made = Host(name, folder)
     made.create()
     made.shell(f"sudo sh -c 'mkdir -p /srv && {ROOM}'")
     return made

@@ -54,8 +54,14 @@ def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
                 raise Damaged(
                     f"{path} is damaged: {said}. Restore it from a snapshot before it was."
                 )
+            mode = os.stat(path).st_mode & 0o777
             found.append(
-                {"path": os.path.relpath(path, data), "copy": copy.name, "sha256": digest(copy)}
+                {
+                    "path": os.path.relpath(path, data),
+                    "copy": copy.name,
+                    "sha256": digest(copy),
+                    "mode": mode,
+                }
             )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -54,9 +55,13 @@ def now() -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a program's output that says something."""
+    """Return the last line of a program's output that says something; of a JSON object its message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "it said nothing"
+    if last.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(last).get("message", last))
+    return last
 
 
 class Restic:

@@ -113,7 +113,15 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
     }
     if site["postgresql"]:
         with open(stage / "postgresql.dump", "wb") as file:
-            dumped = as_user("postgres", ["pg_dump", "-Fc", "--", site["postgresql"]], stdout=file)
+            words = [
+                "pg_dump",
+                "-Fc",
+                "-p",
+                str(config["postgresql_port"]),
+                "--",
+                site["postgresql"],
+            ]
+            dumped = as_user("postgres", words, stdout=file)
         if dumped.returncode:
             raise Refused(
                 f"PostgreSQL's database {site['postgresql']} can't be dumped. {last_line(dumped.stderr)}"
@@ -282,7 +290,11 @@ def fetch(config: dict[str, Any], name: str, at: str, folder: Path, host: str) -
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return told | {"bytes": needed, "seconds": round(time.monotonic() - began, 1)}
+    return told | {
+        "port": config["postgresql_port"],
+        "bytes": needed,
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
 def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str, Any]:
@@ -303,6 +315,7 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
             raise Refused(f"{about} a link stands in the way of {told['path']}. Take another one.")
         if not copy.is_file() or digest(copy) != told["sha256"]:
             raise Refused(f"{about} {told['path']} differs. Take another one.")
+        copy.chmod(told["mode"])
         copy.replace(target)
     return {
         **{key: manifest[key] for key in ("release", "postgresql", "topics")},
