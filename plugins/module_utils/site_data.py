@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible.module_utils.site_history import Refused
@@ -39,29 +39,38 @@ def own(folder: Path, ids: tuple[int, int], former: tuple[int, int] | None = Non
 
 @dataclass
 class Place:
-    """A file or folder that another one replaces: ``new`` becomes ``path``, and what was there ``kept``."""
+    """A file or folder that another one replaces: ``new`` becomes ``path``, and what was there ``kept``.
+
+    A folder that is there stays, and its entries change places: Apache's sandbox has it mounted (ReadWritePaths), and
+    such a mount follows a folder to its new name.
+    """
 
     path: Path
     new: Path
     kept: Path
+    came: list[str] = field(default_factory=list)  # the entries of the new one
+    inside: bool = False  # whether entries change places
 
     def prepare(self) -> None:
-        """Bring the new one onto the file system of the place, so that taking it is one step."""
+        """Bring the new one onto the file system of the place, so that each part is taken in one step."""
         if os.path.ismount(self.path):
             raise Refused(
-                f"{self.path} is a file system of its own, which can't change its name. Mount it one folder above."
+                f"{self.path} is a file system of its own, and what is there could not be kept beside it. Mount it "
+                "one folder above."
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.new.lstat().st_dev == self.path.parent.stat().st_dev:
-            return
+        self.inside = self.path.is_dir() and self.new.is_dir() and not self.path.is_symlink()
+        if self.new.lstat().st_dev != self.path.parent.stat().st_dev:
+            self.copy_near()
+        if self.inside:
+            self.came = sorted(os.listdir(self.new))
+
+    def copy_near(self) -> None:
+        """Copy the new one beside the place."""
         draft = self.path.with_name(f".{self.path.name}.restore")
         shutil.rmtree(draft, ignore_errors=True)
-        copied = subprocess.run(
-            ["cp", "-a", "--", str(self.new), str(draft)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ["cp", "-a", "--", str(self.new), str(draft)]
+        copied = subprocess.run(words, capture_output=True, text=True, check=False)
         if copied.returncode:
             shutil.rmtree(draft, ignore_errors=True)
             raise Refused(f"{self.path} can't be restored: {copied.stderr.strip()[-300:]}")
@@ -69,16 +78,39 @@ class Place:
 
     def take(self) -> None:
         """Let the new one take its place."""
-        if os.path.lexists(self.path):
-            self.path.rename(self.kept)
-        self.new.rename(self.path)
+        if not self.inside:
+            if os.path.lexists(self.path):
+                self.path.rename(self.kept)
+            self.new.rename(self.path)
+            return
+        told = self.path.stat()
+        self.kept.mkdir(mode=0o700)
+        os.chown(self.kept, told.st_uid, told.st_gid)
+        for name in os.listdir(self.path):
+            (self.path / name).rename(self.kept / name)
+        for name in self.came:
+            (self.new / name).rename(self.path / name)
 
     def back(self) -> None:
-        """Let the former one have its place again."""
-        if os.path.lexists(self.path) and not os.path.lexists(self.new):
-            self.path.rename(self.new)
-        if os.path.lexists(self.kept):
-            self.kept.rename(self.path)
+        """Let the former one have its place again, however far the change had come."""
+        if not self.inside:
+            if os.path.lexists(self.path) and not os.path.lexists(self.new):
+                self.path.rename(self.new)
+            if os.path.lexists(self.kept):
+                self.kept.rename(self.path)
+            return
+        if not self.kept.is_dir():
+            return
+        # what the site has made since then is new, too
+        former = set(os.listdir(self.kept))
+        taken = not any(os.path.lexists(self.new / name) for name in self.came)
+        for name in os.listdir(self.path):
+            arrived = name in self.came and not os.path.lexists(self.new / name)
+            if arrived or name in former or taken:
+                (self.path / name).rename(self.new / name)
+        for name in former:
+            (self.kept / name).rename(self.path / name)
+        self.kept.rmdir()
 
 
 @dataclass

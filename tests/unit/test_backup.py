@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sqlite3
 import sys
 import threading
@@ -282,21 +283,62 @@ def test_what_restic_says_is_a_sentence_with_a_remedy(verb: str, said: str, told
     assert told in text
 
 
-def test_a_place_changes_places_and_back(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "old").touch()
-    (tmp_path / "draft").mkdir()
-    (tmp_path / "draft" / "new").touch()
+@pytest.fixture
+def folders(tmp_path: Path) -> Any:
+    """Return a place with two old entries, for which two new ones wait, one under the same name."""
+    (tmp_path / "data" / "media").mkdir(parents=True)
+    (tmp_path / "data" / "media" / "old").touch()
+    (tmp_path / "data" / "rows").write_text("old")
+    (tmp_path / "draft" / "media").mkdir(parents=True)
+    (tmp_path / "draft" / "media" / "new").touch()
+    (tmp_path / "draft" / "rows").write_text("new")
     one = place.Place(tmp_path / "data", tmp_path / "draft", tmp_path / "kept")
     one.prepare()
-    one.take()
-    assert (tmp_path / "data" / "new").exists()
-    assert (tmp_path / "kept" / "old").exists()
-    one.back()
-    assert (tmp_path / "data" / "old").exists()
-    assert not (tmp_path / "kept").exists()
-    one.back()  # once more does no harm
-    assert (tmp_path / "data" / "old").exists()
+    return one
+
+
+def test_a_place_changes_places_and_back(folders: Any) -> None:
+    number = folders.path.stat().st_ino
+    folders.take()
+    assert (folders.path / "rows").read_text() == "new"
+    assert os.listdir(folders.path / "media") == ["new"]
+    assert (folders.kept / "rows").read_text() == "old"
+    (folders.path / "made-meanwhile").touch()
+    folders.back()
+    assert sorted(os.listdir(folders.path)) == ["media", "rows"]
+    assert (folders.path / "rows").read_text() == "old"
+    assert os.listdir(folders.path / "media") == ["old"]
+    assert not folders.kept.exists()
+    folders.back()  # once more does no harm
+    assert (folders.path / "rows").read_text() == "old"
+    # a sandbox has the folder mounted, and would follow it to another name
+    assert folders.path.stat().st_ino == number
+
+
+@pytest.mark.parametrize("last", range(1, 5))
+def test_a_place_that_was_half_changed_is_as_it_was(
+    folders: Any, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, left = Path.rename, [last]
+
+    def failing(self: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    if last < 4:
+        with pytest.raises(OSError, match="no space"):
+            folders.take()
+    else:
+        folders.take()
+    monkeypatch.setattr(Path, "rename", rename)
+    folders.back()
+    assert (folders.path / "rows").read_text() == "old"
+    assert os.listdir(folders.path / "media") == ["old"]
+    assert (folders.new / "rows").read_text() == "new"
+    assert not folders.kept.exists()
 
 
 def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:

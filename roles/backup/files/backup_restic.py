@@ -24,7 +24,12 @@ MEANINGS = (
     ),
     (
         "unable to open config file|Is there a repository|repository does not exist",
-        "there is no repository, or it lost its file config. Correct backup_repository; site.yml makes a new one.",
+        "there is no repository, or it lost its file config. Correct backup_repository, or make one: "
+        "`switchboard-backup open`.",
+    ),
+    (
+        "contains errors|error walking|ReadFull|invalid data returned|hash does not match|ciphertext verification failed",
+        'its data are damaged. Take a copy of it, and see "Troubleshooting" in restic\'s documentation.',
     ),
     (
         "already locked",

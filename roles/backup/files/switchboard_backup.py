@@ -126,6 +126,7 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
             raise Refused(
                 f"PostgreSQL's database {site['postgresql']} can't be dumped. {last_line(dumped.stderr)}"
             )
+        manifest["dump"] = digest(stage / "postgresql.dump")
     replace(stage / "manifest.json", json.dumps(manifest, indent=2) + "\n", 0o600)
     return {**manifest, "sha256": digest(stage / "manifest.json")}
 
@@ -317,13 +318,16 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
             raise Refused(f"{about} {told['path']} differs. Take another one.")
         copy.chmod(told["mode"])
         copy.replace(target)
+    dump = stage / "postgresql.dump"
+    if manifest["postgresql"] and not (dump.is_file() and digest(dump) == manifest["dump"]):
+        raise Refused(f"{about} PostgreSQL's dump differs. Take another one.")
     return {
         **{key: manifest[key] for key in ("release", "postgresql", "topics")},
         "snapshot": one["id"],
         "at": one["at"],
         "data": str(data),
         "environment": str(inside(site["environment"])),
-        "dump": str(stage / "postgresql.dump") if manifest["postgresql"] else "",
+        "dump": str(dump) if manifest["postgresql"] else "",
         "paths": {path: str(inside(path)) for path in manifest["paths"] if inside(path).exists()},
     }
 
