@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -34,8 +33,8 @@ def status(host: Host) -> dict[str, Any]:
 
 def seconds(host: Host, unit: str, name: str) -> float:
     """Return a time of a unit in seconds since the epoch, 0 for never."""
-    told = host.check_output("systemctl show --timestamp=unix --property=%s --value %s", name, unit)
-    return float(told.removeprefix("@") or 0)
+    told = host.check_output("systemctl show --property=%s --value %s", name, unit)
+    return float(host.check_output("date -d %s +%%s", told)) if told not in ("", "n/a") else 0.0
 
 
 def last_good(host: Host) -> dict[str, dict[str, str]]:
@@ -110,7 +109,7 @@ def test_each_site_has_a_snapshot_that_is_young_enough(host: Host, sites: list[s
     told = status(host)
     assert told.get("good", True), told["why"]
     due = seconds(host, "switchboard-backup.timer", "LastTriggerUSec")
-    known = float(host.check_output("stat -c %%Y /etc/switchboard/backup.json"))
+    known = float(host.check_output("stat -c %Y /etc/switchboard/backup.json"))
     if due <= known or host.run("systemctl is-active %s", UNIT).stdout.strip() == "activating":
         pytest.skip("the timer has not run since the sites were written down")
     found = last_good(host)
@@ -138,13 +137,13 @@ def test_a_file_of_the_last_snapshot_comes_back(host: Host, sites: list[str]) ->
     there = {one["id"] for one in json.loads(listed.stdout)}
     for name, one in last_good(host).items():
         assert one["snapshot"] in there, f"{name}: {one['snapshot']} is gone"
-        dump = f"{PROGRAM} restic -- dump --no-lock {one['snapshot']} {STATE}/stage/{name}/manifest.json"
-        back = host.run(dump)
+        path = f"{STATE}/stage/{name}/manifest.json"
+        dump = f"{PROGRAM} restic dump --no-lock {one['snapshot']} {path}"
+        back = host.run(f"bash -o pipefail -c '{dump} | sha256sum'")
         assert back.rc == 0, back.stderr
-        expected = status(host)["sites"][name].get("manifest")
-        if status(host)["sites"][name]["good"]:
-            assert hashlib.sha256(back.stdout_bytes).hexdigest() == expected, name
-        assert json.loads(back.stdout)["site"] == name
+        told = status(host)["sites"][name]
+        if told["good"]:  # else the sum of that one is noted no more
+            assert back.stdout.split()[0] == told["manifest"], name
 
 
 def test_the_secrets_of_the_backups_are_roots_alone(host: Host, sites: list[str]) -> None:

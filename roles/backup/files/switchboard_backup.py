@@ -353,7 +353,7 @@ def main() -> int:
     config = json.loads((ETC / "backup.json").read_text(encoding="utf-8"))
     restic = Restic(config)
     if given.verb == "restic":
-        command = restic.command(*given.words)
+        command = restic.command(*given.words[given.words[:1] == ["--"] :])
         os.execvpe(command[0], command, restic.environment)  # noqa: S606 - no shell is wanted
     if given.verb == "list":
         found = restic.snapshots(given.site, given.host)
