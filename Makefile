@@ -13,7 +13,7 @@ of_site = $(if $(SITE),-e site=$(SITE))
 active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down onboard deploy rollback releases maintenance test soak lint verify verify-timer bench-deploy \
+.PHONY: help setup demo demo-down onboard deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
   bench-notifications bench-web lock clean
 
 help: ## List these commands
@@ -55,6 +55,15 @@ releases: setup ## List the releases on the servers (SITE=lab for one site)
 
 maintenance: setup ## Close a site, or open it again (SITE=lab STATE=on or off)
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/maintenance.yml $(of_site) $(if $(STATE),-e state=$(STATE))
+
+backup: setup ## Make a snapshot of each site now (SITE=lab for one site)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/backup_now.yml $(of_site)
+
+backups: setup ## List the snapshots (SITE=lab for one site)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/restore.yml -e list=true $(of_site)
+
+restore: setup ## Bring a site back to a snapshot (SITE=lab AT=id or 2026-11-28T18:00; without AT, the newest)
+	@$(active) ansible-playbook -i $(INVENTORY) playbooks/restore.yml $(of_site) $(if $(AT),-e at=$(AT)) $(OPTIONS)
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
 	@$(active) python3 -m tools.verify --inventory="$(INVENTORY)"

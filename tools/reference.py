@@ -34,6 +34,7 @@ ORDER = (
     "daphne",
     "certificates",
     "apache",
+    "backup",
 )
 HEAD = """# Reference: every variable
 

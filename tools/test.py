@@ -46,6 +46,8 @@ TYPED = (
     "verify",
     "deploy SITE=graphspace",
     "releases",
+    "backup SITE=graphspace",
+    "backups",
     "maintenance SITE=graphspace STATE=on",
     "maintenance SITE=graphspace STATE=off",
 )
@@ -326,6 +328,7 @@ def main() -> int:
         "single": scenario("single", new, then=("releases", "mutations", "interruptions", "move")),
         "seed": scenario("seed", new, then=("removal",)),
         "upgrade": pytest_step("tests/upgrade"),
+        "drill": pytest_step("tests/drill"),
         "onboarding": pytest_step("tests/onboarding"),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),

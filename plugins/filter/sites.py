@@ -18,7 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache")
+ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache", "backup")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOPIC_KEYS = {"partitions", "replication_factor", "config"}
@@ -291,8 +291,8 @@ def site_lists(
         kafka: the brokers' addresses with commas between them.
 
     Returns:
-        ``valkey``, ``django``, ``daphne``, ``certificates`` and ``apache``, lists of sites as the roles' variables
-        ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes
+        ``valkey``, ``django``, ``daphne``, ``certificates``, ``apache`` and ``backup``, lists of sites as the roles'
+        variables ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes
         them.
     """
     lists: dict[str, list[dict[str, Any]]] = {
@@ -400,6 +400,8 @@ def _of_site(
             f"daphne-{name}@{n}.service" for n in range(1, int(instances) + 1)
         ]
 
+    if given.get("database") == "postgresql":
+        roles["backup"]["postgresql"] = name
     roles["certificates"]["names"] = names
     apache = roles["apache"]
     apache["server_name"], apache["tls"] = domain, tls

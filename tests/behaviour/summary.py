@@ -72,6 +72,12 @@ SUBJECTS = {
         "Treat a secret that others could read as known, and change it. Owners and modes: " + ANEW,
         "docs/operating.md#secrets",
     ),
+    "test_backup": Subject(
+        "backups",
+        "`journalctl -u switchboard-backup` says why a site has no snapshot; `make backup` makes one once that is put "
+        "right.",
+        "docs/backup.md#when-a-backup-fails",
+    ),
     "test_notifications": Subject(
         "notifications",
         "Read the journal of the site's relay and of Kafka, then the site's error log.",

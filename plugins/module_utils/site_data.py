@@ -1,0 +1,229 @@
+"""What a site wrote, as parts that change places with what a snapshot had, and back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible.module_utils.site_history import Refused
+
+DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+NAME_BYTES = 40  # of a database's name, before what is added to it (PostgreSQL takes 63)
+
+
+def aside(path: Path, stamp: str) -> Path:
+    """Return where something is kept that a restore replaced."""
+    return path.with_name(f"{path.name}.before-restore-{stamp}")
+
+
+def own(folder: Path, ids: tuple[int, int], former: tuple[int, int] | None = None) -> None:
+    """Give everything below a folder that nobody else reaches to a user and a group.
+
+    With ``former`` only what belonged to these, on the host that made the snapshot.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (".", *folders, *names):
+            path = os.path.join(place, name)
+            told = os.lstat(path)
+            uid = ids[0] if former is None or told.st_uid == former[0] else told.st_uid
+            gid = ids[1] if former is None or told.st_gid == former[1] else told.st_gid
+            os.chown(path, uid, gid, follow_symlinks=False)
+            if stat.S_ISREG(told.st_mode):  # chown(2) clears what it may not keep
+                os.chmod(path, stat.S_IMODE(told.st_mode) & 0o1777)
+
+
+@dataclass
+class Place:
+    """A file or folder that another one replaces: ``new`` becomes ``path``, and what was there ``kept``.
+
+    A folder that is there stays, and its entries change places: Apache's sandbox has it mounted (ReadWritePaths), and
+    such a mount follows a folder to its new name.
+    """
+
+    path: Path
+    new: Path
+    kept: Path
+    came: list[str] = field(default_factory=list)  # the entries of the new one
+    inside: bool = False  # whether entries change places
+
+    def prepare(self) -> None:
+        """Bring the new one onto the file system of the place, so that each part is taken in one step."""
+        if os.path.ismount(self.path):
+            raise Refused(
+                f"{self.path} is a file system of its own, and what is there could not be kept beside it. Mount it "
+                "one folder above."
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.inside = self.path.is_dir() and self.new.is_dir() and not self.path.is_symlink()
+        if self.new.lstat().st_dev != self.path.parent.stat().st_dev:
+            self.copy_near()
+        if self.inside:
+            self.came = sorted(os.listdir(self.new))
+
+    def copy_near(self) -> None:
+        """Copy the new one beside the place."""
+        draft = self.path.with_name(f".{self.path.name}.restore")
+        shutil.rmtree(draft, ignore_errors=True)
+        words = ["cp", "-a", "--", str(self.new), str(draft)]
+        copied = subprocess.run(words, capture_output=True, text=True, check=False)
+        if copied.returncode:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise Refused(f"{self.path} can't be restored: {copied.stderr.strip()[-300:]}")
+        self.new = draft
+
+    def take(self) -> None:
+        """Let the new one take its place."""
+        if not self.inside:
+            if os.path.lexists(self.path):
+                self.path.rename(self.kept)
+            self.new.rename(self.path)
+            return
+        told = self.path.stat()
+        self.kept.mkdir(mode=0o700)
+        os.chown(self.kept, told.st_uid, told.st_gid)
+        for name in os.listdir(self.path):
+            (self.path / name).rename(self.kept / name)
+        for name in self.came:
+            (self.new / name).rename(self.path / name)
+
+    def back(self) -> None:
+        """Let the former one have its place again, however far the change had come."""
+        if not self.inside:
+            if os.path.lexists(self.path) and not os.path.lexists(self.new):
+                self.path.rename(self.new)
+            if os.path.lexists(self.kept):
+                self.kept.rename(self.path)
+            return
+        if not self.kept.is_dir():
+            return
+        # what the site has made since then is new, too
+        former = set(os.listdir(self.kept))
+        taken = not any(os.path.lexists(self.new / name) for name in self.came)
+        for name in os.listdir(self.path):
+            arrived = name in self.came and not os.path.lexists(self.new / name)
+            if arrived or name in former or taken:
+                (self.path / name).rename(self.new / name)
+        for name in former:
+            (self.kept / name).rename(self.path / name)
+        self.kept.rmdir()
+
+
+@dataclass
+class Secret:
+    """A file of the site's environment, for root and the site's group alone."""
+
+    path: Path
+    text: str
+    group: int
+    kept: Path
+    former: str | None = None
+
+    def prepare(self) -> None:
+        """See what there is."""
+        self.former = self.path.read_text(encoding="utf-8") if self.path.is_file() else None
+
+    def put(self, path: Path, text: str, group: int, mode: int) -> None:
+        """Write a file in one step."""
+        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            os.fchown(file.fileno(), 0, group)
+            os.fchmod(file.fileno(), mode)
+        draft.replace(path)
+
+    def take(self) -> None:
+        """Write it, and keep the one that was there."""
+        if self.former not in (None, self.text):
+            self.put(self.kept, self.former, 0, 0o600)
+        self.put(self.path, self.text, self.group, 0o640)
+
+    def back(self) -> None:
+        """Write the former one again."""
+        if self.former is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            self.put(self.path, self.former, self.group, 0o640)
+            self.kept.unlink(missing_ok=True)
+
+
+@dataclass
+class Database:
+    """A database of PostgreSQL on this host, which a dump replaces; what was there has another name."""
+
+    name: str
+    dump: Path
+    stamp: str
+    port: int = 5432
+
+    def __post_init__(self) -> None:
+        """Take no name that would have to be quoted in SQL."""
+        if not DATABASE.fullmatch(self.name):
+            raise Refused(f"the snapshot names the database {self.name!r}, which is no name.")
+
+    @property
+    def kept(self) -> str:
+        """The name of what was there."""
+        return f"{self.name[:NAME_BYTES]}_before_{self.stamp.lower()}"
+
+    def ask(self, *statements: str) -> str:
+        """Let PostgreSQL's superuser run statements one after another; return what they print."""
+        words = ["psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]
+        return self.ran([*words, *(word for one in statements for word in ("-c", one))])
+
+    def ran(self, words: list[str], file: Path | None = None) -> str:
+        """Run a program of PostgreSQL as its superuser, with a file as its input."""
+        with open(file or os.devnull, "rb") as source:
+            done = subprocess.run(
+                words,
+                user="postgres",
+                group="postgres",
+                extra_groups=[],
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGPORT": str(self.port)},
+                stdin=source,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        if done.returncode:
+            said = done.stderr.strip()[-600:]
+            raise Refused(f"PostgreSQL's database {self.name} can't be restored. {said}")
+        return done.stdout.strip()
+
+    def there(self, name: str) -> bool:
+        """Say whether there is a database of that name."""
+        return bool(self.ask(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"))  # noqa: S608 - a plain name
+
+    def prepare(self) -> None:
+        """See that PostgreSQL answers, and that it can read the dump."""
+        self.ask("SELECT 1")
+        self.ran(["pg_restore", "--list"], file=self.dump)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a database another name; whoever is connected to it is cut off, and comes back to none."""
+        self.ask(
+            f'ALTER DATABASE "{old}" ALLOW_CONNECTIONS false',
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{old}'",  # noqa: S608 - a plain name
+            f'ALTER DATABASE "{old}" RENAME TO "{new}"',
+            f'ALTER DATABASE "{new}" ALLOW_CONNECTIONS true',
+        )
+
+    def take(self) -> None:
+        """Let the dump take its place, with the owner, the settings and the rights of the dumped one."""
+        if self.there(self.name):
+            self.rename(self.name, self.kept)
+        self.ran(["pg_restore", "--create", "--exit-on-error", "-d", "postgres"], file=self.dump)
+
+    def back(self) -> None:
+        """Let the former one have its name again."""
+        if self.there(self.kept):
+            if self.there(self.name):
+                self.ask(f'DROP DATABASE "{self.name}" WITH (FORCE)')
+            self.rename(self.kept, self.name)

@@ -1,0 +1,351 @@
+"""What cannot be backed up is refused; databases are copied whole while others write; restic speaks in sentences."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from plugins.filter.backup import backup_rules, snapshot_lines
+from plugins.module_utils import site_data as place
+
+FILES = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files"
+GOOD = {
+    "repository": "/mnt/backup/lab",
+    "password_lines": 1,
+    "ssh_key": False,
+    "ssh_known_hosts": [],
+    "on_calendar": "daily",
+    "check_on_calendar": "weekly",
+    "check_subset": "5%",
+    "keep_daily": 7,
+    "keep_weekly": 0,
+    "keep_monthly": 0,
+}
+LAB = {"name": "lab", "paths": ["/var/lib/lab"], "exclude": [], "postgresql": ""}
+
+
+def program(name: str) -> ModuleType:
+    """Load a file of the role as a module."""
+    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+copying, restic = program("backup_copy"), program("backup_restic")
+
+
+def broken(site: dict[str, Any] | None = None, **changes: Any) -> list[tuple[str, str]]:
+    found = backup_rules(
+        {**GOOD, **changes}, [{**LAB, **(site or {})}], {"daily": "", "weekly": "", "never": "no"}
+    )
+    assert all(rule["remedy"].endswith((".", ")")) for rule in found)
+    return [(rule["variable"], f"{rule['value']}: {rule['why']}") for rule in found]
+
+
+SFTP = {"ssh_key": True, "ssh_known_hosts": ["192.0.2.20 ssh-ed25519 AAAA"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"repository": "sftp:backup@192.0.2.20:/srv/lab", **SFTP},
+        {"repository": "sftp://backup@192.0.2.20:2222//srv/lab", **SFTP},
+        {"repository": "s3:https://s3.example.org/lab"},
+        {"repository": "/srv/laboratory"},
+        {"check_subset": "1/7", "keep_daily": 0, "keep_monthly": 1},
+    ],
+)
+def test_what_restic_can_work_with_is_let_through(changes: dict[str, Any]) -> None:
+    assert broken(**changes) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable", "told"),
+    [
+        ({"password_lines": 0}, "backup_password", "empty: restic encrypts each snapshot with it."),
+        ({"password_lines": 2}, "backup_password", "a password is one line."),
+        ({"repository": "backup"}, "backup_repository", "no place that restic knows"),
+        ({"repository": "ftp:x@y:/z"}, "backup_repository", "no place that restic knows"),
+        ({"repository": "/srv/lab/data/backup"}, "backup_repository", "it lies inside /srv/lab,"),
+        ({"repository": "/srv/lab"}, "backup_repository", "it lies inside /srv/lab,"),
+        (
+            {"repository": "/etc/switchboard/lab/x"},
+            "backup_repository",
+            "inside /etc/switchboard/lab",
+        ),
+        ({"repository": "/var/lib/lab/x"}, "backup_repository", "it lies inside /var/lib/lab,"),
+        ({"repository": "/mnt/../srv/lab"}, "backup_repository", "it lies inside another folder"),
+        (
+            {"repository": "rest:https://me:word@h/"},
+            "backup_repository",
+            "an address with a password",
+        ),
+        (
+            {"repository": "sftp:host:/path", **SFTP},
+            "backup_repository",
+            "names no user, host and path",
+        ),
+        (
+            {"repository": "sftp:me@host:/p", **SFTP, "ssh_key": False},
+            "backup_ssh_key",
+            "empty: root",
+        ),
+        (
+            {"repository": "sftp:me@host:/p", **SFTP, "ssh_known_hosts": []},
+            "backup_ssh_known_hosts",
+            "empty: by it",
+        ),
+        ({"on_calendar": "never"}, "backup_on_calendar", "never: systemd does not understand"),
+        ({"check_on_calendar": ""}, "backup_check_on_calendar", "empty: systemd does not"),
+        ({"check_subset": "all"}, "backup_check_subset", "restic does not know that amount"),
+        ({"keep_daily": 0}, "backup_keep_daily", "0: nor do keep_weekly and keep_monthly"),
+        ({"keep_weekly": -1}, "backup_keep_weekly", "-1: that is no number"),
+        ({"site": {"paths": ["lab"]}}, "backup_paths", "lab: that is no whole path"),
+        ({"site": {"paths": ["/srv"]}}, "backup_paths", "/srv: that is no whole path"),
+        ({"site": {"paths": ["/srv/lab/x"]}}, "backup_paths", "/srv/lab/x: of /srv/lab"),
+        ({"site": {"postgresql": "a b"}}, "backup_postgresql", "a b: that is no name"),
+    ],
+)
+def test_what_cannot_be_backed_up_is_refused(
+    changes: dict[str, Any], variable: str, told: str
+) -> None:
+    ((found, said),) = broken(**changes)
+    assert found == variable
+    assert told in said
+
+
+def test_no_secret_is_told() -> None:
+    (rule,) = backup_rules({**GOOD, "repository": "rest:https://me:word@h/"}, [], {})[:1]
+    assert "me:word" not in rule["value"]
+
+
+def test_databases_are_copied_whole_while_others_write(tmp_path: Path) -> None:
+    data, target = tmp_path / "data", tmp_path / "target"
+    (data / "deep").mkdir(parents=True)
+    target.mkdir()
+    (data / "letter.sqlite3").write_text("no database")
+    (data / "link.sqlite3").symlink_to(data / "deep" / "lab.sqlite3")
+    path, done = data / "deep" / "lab.sqlite3", threading.Event()
+    with sqlite3.connect(path) as live:
+        live.execute("PRAGMA journal_mode = WAL")
+        live.execute("CREATE TABLE pair (one, other)")
+
+    def write() -> None:
+        writer = sqlite3.connect(path, timeout=30)
+        number = 0
+        while not done.is_set():
+            number += 1
+            with writer:
+                writer.execute("INSERT INTO pair VALUES (?, 0)", (number,))
+                writer.execute("UPDATE pair SET other = ? WHERE one = ?", (number, number))
+        writer.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        while sqlite3.connect(path).execute("SELECT count(*) FROM pair").fetchone()[0] < 20:
+            pass
+        (told,) = copying.copy_databases(str(data), str(target))
+    finally:
+        done.set()
+        thread.join()
+    assert told["path"] == "deep/lab.sqlite3"
+    copy = target / told["copy"]
+    assert copying.digest(copy) == told["sha256"]
+    assert sorted(one.name for one in target.iterdir()) == [told["copy"]]
+    count, torn = (
+        sqlite3.connect(copy).execute("SELECT count(*), sum(one != other) FROM pair").fetchone()
+    )
+    assert count >= 20
+    assert torn == 0
+
+
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite3"
+    with sqlite3.connect(path) as live:
+        live.execute("CREATE TABLE page (text)")
+        live.executemany("INSERT INTO page VALUES (?)", [("x" * 3000,)] * 50)
+    live.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\0" * 8192)
+    (tmp_path / "target").mkdir()
+    with pytest.raises((copying.Damaged, sqlite3.DatabaseError)):
+        copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+
+
+FOUND = [
+    {
+        "id": "aaaaaaaa",
+        "whole": "a" * 64,
+        "at": "2026-11-27T02:30:00Z",
+        "site": "lab",
+        "host": "one",
+    },
+    {
+        "id": "bbbbbbbb",
+        "whole": "b" * 64,
+        "at": "2026-11-28T02:30:00Z",
+        "site": "lab",
+        "host": "one",
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "wanted"),
+    [
+        ("latest", "b"),
+        ("", "b"),
+        ("aaaaaaaa", "a"),
+        ("2026-11-28T02:29", "a"),
+        ("2026-11-28 02:30", "b"),
+        ("2026-11-28T03:30:00+02:00", "a"),
+    ],
+)
+def test_a_snapshot_is_named_by_its_id_or_a_time(at: str, wanted: str) -> None:
+    assert restic.chosen(FOUND, at, "lab")["whole"][0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ("cccccccc", "lab has no such snapshot. `make backups` lists them, from 2026-11-27"),
+        ("2026-11-01", "no snapshot of lab is that old"),
+        ("yesterday", "neither a snapshot nor a time"),
+    ],
+)
+def test_a_snapshot_that_is_not_there_is_refused(at: str, told: str) -> None:
+    with pytest.raises(restic.Refused, match=told):
+        restic.chosen(FOUND, at, "lab")
+    with pytest.raises(restic.Refused, match="the repository has no snapshot of it"):
+        restic.chosen([], at, "lab")
+
+
+def test_snapshots_are_the_lines_of_a_table() -> None:
+    head, newest, _ = snapshot_lines(FOUND)
+    assert head.split() == ["snapshot", "when", "(UTC)", "site", "host"]
+    assert newest.split() == ["bbbbbbbb", "2026-11-28T02:30:00Z", "lab", "one"]
+    assert snapshot_lines([]) == ["no snapshot yet"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "wanted"),
+    [
+        ("/mnt/lab", ["restic", "check"]),
+        ("sftp:me@host:/srv/lab", "-o StrictHostKeyChecking=yes me@host -s sftp"),
+        ("sftp://me@host:2222//srv/lab", "backup.ssh-key -p 2222 "),
+    ],
+)
+def test_over_sftp_ssh_gets_its_own_key(repository: str, wanted: Any) -> None:
+    command = restic.Restic({"repository": repository, "host": "one"}).command("check")
+    if isinstance(wanted, list):
+        assert command == wanted
+        return
+    assert command[:2] == ["restic", "-o"]
+    assert wanted in command[2]
+    assert "me@host " in command[2]
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "told"),
+    [
+        ("backup", "Fatal: wrong password or no key found", "backup_password does not open it."),
+        (
+            "restore",
+            "ignoring error for /srv/lab: no space left on device\nFatal: There were 1 errors",
+            "not all of the snapshot came back (1 errors). ignoring error for /srv/lab: no space left",
+        ),
+        (
+            "backup",
+            "subprocess ssh: Host key verification failed.\nFatal: x",
+            "is none of backup_ssh_known_hosts",
+        ),
+        ("check", "something else\nFatal: odd\n", "restic failed. Fatal: odd"),
+    ],
+)
+def test_what_restic_says_is_a_sentence_with_a_remedy(verb: str, said: str, told: str) -> None:
+    text = restic.Restic({"repository": "/mnt/lab", "host": "one"}).meaning(verb, said)
+    assert text.startswith("backup_repository is /mnt/lab: ")
+    assert told in text
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Any:
+    """Return a place with two old entries, for which two new ones wait, one under the same name."""
+    (tmp_path / "data" / "media").mkdir(parents=True)
+    (tmp_path / "data" / "media" / "old").touch()
+    (tmp_path / "data" / "rows").write_text("old")
+    (tmp_path / "draft" / "media").mkdir(parents=True)
+    (tmp_path / "draft" / "media" / "new").touch()
+    (tmp_path / "draft" / "rows").write_text("new")
+    one = place.Place(tmp_path / "data", tmp_path / "draft", tmp_path / "kept")
+    one.prepare()
+    return one
+
+
+def test_a_place_changes_places_and_back(folders: Any) -> None:
+    number = folders.path.stat().st_ino
+    folders.take()
+    assert (folders.path / "rows").read_text() == "new"
+    assert os.listdir(folders.path / "media") == ["new"]
+    assert (folders.kept / "rows").read_text() == "old"
+    (folders.path / "made-meanwhile").touch()
+    folders.back()
+    assert sorted(os.listdir(folders.path)) == ["media", "rows"]
+    assert (folders.path / "rows").read_text() == "old"
+    assert os.listdir(folders.path / "media") == ["old"]
+    assert not folders.kept.exists()
+    folders.back()  # once more does no harm
+    assert (folders.path / "rows").read_text() == "old"
+    # a sandbox has the folder mounted, and would follow it to another name
+    assert folders.path.stat().st_ino == number
+
+
+@pytest.mark.parametrize("last", range(1, 5))
+def test_a_place_that_was_half_changed_is_as_it_was(
+    folders: Any, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, left = Path.rename, [last]
+
+    def failing(self: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    if last < 4:
+        with pytest.raises(OSError, match="no space"):
+            folders.take()
+    else:
+        folders.take()
+    monkeypatch.setattr(Path, "rename", rename)
+    folders.back()
+    assert (folders.path / "rows").read_text() == "old"
+    assert os.listdir(folders.path / "media") == ["old"]
+    assert (folders.new / "rows").read_text() == "new"
+    assert not folders.kept.exists()
+
+
+def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:
+    (tmp_path / "draft").mkdir()
+    one = place.Place(tmp_path / "more" / "data", tmp_path / "draft", tmp_path / "kept")
+    one.prepare()
+    one.take()
+    assert (tmp_path / "more" / "data").is_dir()
+    one.back()
+    assert not (tmp_path / "more" / "data").exists()
