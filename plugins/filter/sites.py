@@ -292,8 +292,8 @@ def site_lists(
 
     Returns:
         ``valkey``, ``django``, ``daphne``, ``certificates``, ``apache`` and ``backup``, lists of sites as the roles'
-        variables ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as ``postgresql_databases`` takes
-        them.
+        variables ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as
+        ``postgresql_databases`` takes them.
     """
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "databases")
