@@ -1,6 +1,6 @@
 """Run every proof of the project and sum up: the last line is `N passed, N failed`.
 
-Steps run two at a time. Each writes build/logs/<step>.log, and what pytest ran
+Steps run two at a time, or as many as LANES says. Each writes build/logs/<step>.log, and what pytest ran
 build/junit/<step>.xml. The exit status is 0 only if every step ran something and nothing failed.
 """
 
@@ -34,6 +34,7 @@ from tools.common import (
 )
 from tools.setup import PACKAGES, find_python, install_packages
 
+LANES = os.environ.get("LANES", "2")  # how many steps run at a time
 JUNIT = BUILD / "junit"
 OLD_VENV = ROOT / ".venv-3.11"
 DEMO_VENV = BUILD / "venv-demo"
@@ -254,12 +255,19 @@ def readme_commands(outcome: Outcome) -> None:
         outcome.check("make demo-down", done == 0)
 
 
+def processor_time() -> tuple[int, int]:
+    """Return what all cores idled since the boot, and their whole time, in the kernel's ticks (proc_stat(5))."""
+    first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+    ticks = [int(word) for word in first.split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
 def timed(name: str, step: Callable[[Outcome], None]) -> Outcome:
     """Run one step, say how it went, and turn what it raises into a failure."""
     outcome = Outcome(name)
     log_path(name).unlink(missing_ok=True)
     say(f"{name}: started")
-    start = time.monotonic()
+    start, before = time.monotonic(), processor_time()
     try:
         step(outcome)
     except ToolError as error:
@@ -269,9 +277,11 @@ def timed(name: str, step: Callable[[Outcome], None]) -> Outcome:
     if not outcome.passed and not outcome.failed:
         outcome.check("nothing ran", False)
     skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
+    took, (idle, whole) = time.monotonic() - start, processor_time()
+    idled = 100 * (idle - before[0]) / max(1, whole - before[1])
     say(
         f"{name}: {outcome.passed} passed, {outcome.failed} failed{skipped} "
-        f"in {time.monotonic() - start:.0f} s"
+        f"in {took:.0f} s; the processor was idle for {idled:.0f} % of it"
     )
     if outcome.failed:
         print(f"--- {name}: the end of build/logs/{name}.log", flush=True)
@@ -309,6 +319,8 @@ def closing_line(passed: int, failed: int) -> None:
 
 def main() -> int:
     """Run the steps that the arguments name, or all of them."""
+    if not LANES.isdigit() or int(LANES) < 1:
+        raise ToolError(f"LANES is {LANES!r}: it must be a number from 1. Set one.")
     LOGS.mkdir(parents=True, exist_ok=True)
     SUMMARY.unlink(missing_ok=True)
     wanted = sys.argv[1:]
@@ -321,7 +333,7 @@ def main() -> int:
             raise ToolError("The set-up did not finish; the reason stands above.")
     new = ROOT / ".venv"
     old = new if only_style else set_up()
-    # the longest first, so that both lanes end at about the same time
+    # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
         "default": scenario("default", new, then=("attacks", "refusals")),
         "debian12": scenario("debian12", old, then=("attacks", "faults", "releases:core")),
@@ -347,7 +359,7 @@ def main() -> int:
             f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps | alone)}."
         )
     chosen = {name: step for name, step in (steps | alone).items() if name in (wanted or steps)}
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=int(LANES)) as pool:
         outcomes = list(pool.map(lambda item: timed(*item), chosen.items()))
 
     print()

@@ -10,6 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -54,7 +55,10 @@ if job["do"] == "list":
     answer = topics()
     for name in job.get("config_of", []):
         (future,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
-        answer[name]["config"] = {entry.name: entry.value for entry in future.result(30).values()}
+        entries = list(future.result(30).values())
+        answer[name]["config"] = {entry.name: entry.value for entry in entries}
+        # DYNAMIC_TOPIC_CONFIG of KIP-226: set on the topic itself
+        answer[name]["own"] = {entry.name: entry.value for entry in entries if int(entry.source) == 1}
 elif job["do"] == "create":
     done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=1)]))
 elif job["do"] == "delete":
@@ -268,6 +272,25 @@ def test_it_may_not_write_where_it_need_not(host: Host, service: tuple[str, str]
     assert found == ""
 
 
+def test_nobody_else_may_move_its_data(host: Host, service: tuple[str, str]) -> None:
+    """No folder above the service's data may be written by others, who could put another in its place."""
+    unit, user = service
+    path = {
+        "zookeeper.service": "/etc/zookeeper/zoo.cfg",
+        "kafka.service": "/etc/kafka/server.properties",
+    }[unit]
+    data = PurePosixPath(
+        properties(host, path)["dataDir" if unit == "zookeeper.service" else "log.dirs"]
+    )
+    found = host.check_output(
+        f"find {' '.join(map(str, data.parents))} -maxdepth 0 \\( -not -user root -not -user %s "
+        "-o -perm -o+w -o -perm -g+w -not -group root -not -group %s \\)",
+        user,
+        user,
+    )
+    assert found == ""
+
+
 # -- Kafka -------------------------------------------------------------------------------------------
 
 
@@ -333,7 +356,7 @@ def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) 
 
 
 def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[str, Any]) -> None:
-    """Kafka's topics are those of the inventory, with their partitions and settings."""
+    """Kafka's topics are those of the inventory, with their partitions and settings and no other settings."""
     declared = deployed["kafka"]["topics"]
     present = [topic for topic in declared if topic.get("state", "present") == "present"]
     there = client(host, kafka_servers, do="list", config_of=[topic["name"] for topic in present])
@@ -346,6 +369,10 @@ def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[s
             if value is not None:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 assert found["config"][key] == text, f"{topic['name']}: {key}"
+        foreign = {
+            key: value for key, value in found["own"].items() if key not in topic.get("config", {})
+        }
+        assert foreign == {}, f"{topic['name']} has settings that nobody asked for: {foreign}"
     absent = {topic["name"] for topic in declared} - {topic["name"] for topic in present}
     assert not absent & there.keys()
 

@@ -39,11 +39,15 @@ def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
 
 def test_every_unit_runs_and_is_enabled(host: Host, deployed: dict[str, Any]) -> None:
     """Every service runs, and will start at the next boot."""
-    for unit in expected_units(deployed):
+    guards = ["switchboard-daphne-ports.service"] if deployed["daphne"].get("port_users") else []
+    bad = []
+    for unit in [*expected_units(deployed), *guards]:
         state = host.run(
             "systemctl is-active %s; systemctl is-enabled %s", unit, unit
         ).stdout.split()
-        assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
+        if state != ["active", "enabled"]:
+            bad.append(f"{unit}: {state}\n{journal(host, unit)}")
+    assert not bad, "\n".join(bad)
 
 
 def test_no_unit_has_failed(host: Host) -> None:
@@ -59,6 +63,27 @@ def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]
             "systemctl is-active %s; systemctl is-enabled %s", unit, unit
         ).stdout.split()
         assert state == ["active", "enabled"], f"{unit}: {state}\n{journal(host, unit)}"
+
+
+def test_each_instance_of_daphne_answers(host: Host, deployed: dict[str, Any]) -> None:
+    """Each instance of Daphne answers a WebSocket handshake.
+
+    Asked at its own socket: the port is shared by all, and a neighbour would answer for one that hangs.
+    """
+    bad = []
+    for site in deployed["daphne"].get("sites", []):
+        for number in range(1, site["instances"] + 1) if site["asgi_module"] else []:
+            told = host.run(
+                "/usr/local/lib/switchboard/handshake.py --host %s --timeout 20 /run/daphne-%s/%s/daphne.sock %s",
+                site["health_host"],
+                site["name"],
+                str(number),
+                site["health_path"],
+            )
+            if told.rc:
+                unit = f"daphne-{site['name']}@{number}.service"
+                bad.append(f"{unit} does not answer: {told.stderr}\n{journal(host, unit)}")
+    assert not bad, "\n".join(bad)
 
 
 def test_a_site_without_websockets_has_no_daphne(host: Host, deployed: dict[str, Any]) -> None:

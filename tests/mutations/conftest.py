@@ -1,14 +1,14 @@
-"""The host that is broken, and the table that is left: one line a mutation, then the score."""
+"""The host that is broken, and the tables that are left: a line a mutation, then the scores."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.mutations.report import HEAD, LINES, score
+from tests.mutations.report import lines
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if LINES:
+    if told := lines():
         terminalreporter.section("mutations")
-        for line in (HEAD, *(line for line, _ in LINES), score()):
+        for line in told:
             terminalreporter.write_line(line)

@@ -24,6 +24,7 @@ class Mutation:
     mark: str
     batch: str
     short: bool = False
+    beyond: str = ""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Mutation:

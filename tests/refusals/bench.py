@@ -97,15 +97,18 @@ class Bench:
         changed = self.site(role, name, **changes)
         return [changed if site["name"] == name else site for site in self.lists[role]]
 
-    def changed(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    def changed(
+        self, name: str, changes: dict[str, Any], sites: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return `sites` with changes made to one entry.
 
         Args:
             name: the site.
             changes: by key, a dot leading into a group, or by the role's variable that the key is. A source takes the
                 place of the one before.
+            sites: what they are made to; the inventory's where none is given.
         """
-        sites = copy.deepcopy(self.entries)
+        sites = copy.deepcopy(sites or self.entries)
         for word, value in changes.items():
             key = next((key for key in KEYS if word in variables_of(key)), word)
             *groups, last = key.split(".")
