@@ -433,7 +433,7 @@ NAMES = [
             "memory-valkey",
             of_entry("chat", {"valkey.memory_mb": 1_000_000}),
             (
-                "valkey_memory_mb is 1000000: the instances of all sites may hold 1000000 MiB together, and 25 % of this",
+                "valkey_memory_mb is 1000000: the instances of all sites may hold 1000000 MiB together, and 25 % ",
                 "Lower it, or raise valkey_memory_percent, or give the host more. (site chat)",
             ),
         ),
