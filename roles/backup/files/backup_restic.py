@@ -28,7 +28,7 @@ MEANINGS = (
         "`switchboard-backup open`.",
     ),
     (
-        "contains errors|error walking|ReadFull|invalid data returned|hash does not match|ciphertext verification failed",
+        "contains errors|error walking|ReadFull|invalid data returned|hash does not match|ciphertext verif",
         'its data are damaged. Take a copy of it, and see "Troubleshooting" in restic\'s documentation.',
     ),
     (
