@@ -60,14 +60,17 @@ class Project:
         """
         path = self.folder / "secret_key.env"
         known = parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        # of a file as it is on the host: what follows is worked out anew
+        lines = text.splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.partition("=")[0].endswith(FALLBACKS))
         for name, value in parse(text).items():
             earlier = known.get(f"{name}{FALLBACKS}", "").split(",")
             first = [old for key, old in known.items() if not key.endswith(FALLBACKS)]
             current = next(filter(None, [known.get(name, ""), *first]), "")
-            key = value or ("" if self.params["rotate_key"] else current) or secrets.token_hex(32)
+            key = value or ("" if self.params.get("rotate_key") else current) or secrets.token_hex(32)
             text = text if value else text.replace(f'{name}=""', f'{name}="{key}"')
             kept = [old for old in [current, *earlier] if old and old != key]
-            if kept and not self.params["forget_keys"]:
+            if kept and not self.params.get("forget_keys"):
                 text += f'{name}{FALLBACKS}="{",".join(dict.fromkeys(kept))}"\n'
         return text
 

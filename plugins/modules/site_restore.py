@@ -146,8 +146,6 @@ class Restore:
             "id": name,
             "wsgi_script": script,
             "hooks": {},
-            "rotate_key": False,
-            "forget_keys": False,
         }
         return Release(self.params | texts | more, self.releases)
 
