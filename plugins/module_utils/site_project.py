@@ -67,7 +67,9 @@ class Project:
             earlier = known.get(f"{name}{FALLBACKS}", "").split(",")
             first = [old for key, old in known.items() if not key.endswith(FALLBACKS)]
             current = next(filter(None, [known.get(name, ""), *first]), "")
-            key = value or ("" if self.params.get("rotate_key") else current) or secrets.token_hex(32)
+            key = (
+                value or ("" if self.params.get("rotate_key") else current) or secrets.token_hex(32)
+            )
             text = text if value else text.replace(f'{name}=""', f'{name}="{key}"')
             kept = [old for old in [current, *earlier] if old and old != key]
             if kept and not self.params.get("forget_keys"):
