@@ -63,6 +63,7 @@ def test_a_snapshot_has_the_databases_the_environment_and_the_topics(
     host: Host, sites: list[str], deployed: dict[str, Any]
 ) -> None:
     of = {site["name"]: site for site in deployed["django"]["sites"]}
+    dumped = {one["name"] for one in deployed["postgresql"].get("databases", [])}
     for name in sites:
         folder = f"/srv/{name}/.fetched-by-a-test"
         told = json.loads(host.check_output("%s fetch %s latest %s", PROGRAM, name, folder))
@@ -72,7 +73,10 @@ def test_a_snapshot_has_the_databases_the_environment_and_the_topics(
             assert found == host.check_output(
                 "find %s -name '*.sqlite3' -printf '%%P\\n' | sort", live
             )
-            assert found
+            assert bool(told["dump"]) == (name in dumped)
+            if told["dump"]:
+                listed = host.check_output("pg_restore --list %s", told["dump"])
+                assert "TABLE DATA public django_migrations" in listed
             for path in found.splitlines():
                 ask = "python3 -c %s %s"
                 program = (
