@@ -82,7 +82,7 @@ def test_a_snapshot_has_the_databases_the_environment_and_the_topics(
                 program = (
                     "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
                     "print(c.execute('PRAGMA integrity_check').fetchone()[0], "
-                    "c.execute('SELECT count(*) FROM django_migrations').fetchone()[0])"
+                    "c.execute('SELECT count(*) FROM sqlite_master').fetchone()[0])"
                 )
                 whole = host.check_output(ask, program, f"{data}/{path}")
                 assert whole == host.check_output(ask, program, f"{live}/{path}")
