@@ -164,7 +164,7 @@ NAMES = [
         Case(
             "one-site-that-is-not-there",
             {"site": "nowhere"},
-            ("site is 'nowhere': `sites` has graphspace, plain, probe.",),
+            ("site is 'nowhere': `sites` has chat, graphspace, plain, probe.",),
         ),
         Case(
             "missing-settings",
@@ -759,6 +759,9 @@ def expanded(bench: Bench, name: Name) -> dict[str, Any]:
         groups = ["switchboard", *(name.tiers or about)]
         # a site of the inventory is on PostgreSQL, which web hosts without that group are refused for
         whole["groups"] = groups + ["database"] * ("web" in groups)
+    if "web" in whole.get("groups", ["web"]) and name.pretends:
+        # PostgreSQL is asked before the roles that these names are about
+        whole |= {"postgresql_disk_minimum_mb": 0, "postgresql_shared_buffers_mb": 64}
     return whole
 
 

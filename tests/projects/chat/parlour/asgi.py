@@ -2,10 +2,10 @@
 
 import os
 
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
-from django.urls import path
+from django.urls import path, re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "parlour.settings")
 pages = get_asgi_application()
@@ -33,9 +33,21 @@ class Room(AsyncJsonWebsocketConsumer):
         await self.send_json({"text": event["text"], "process": os.getpid()})
 
 
+class Nowhere(AsyncWebsocketConsumer):
+    """Refuse the handshake of a path that leads nowhere, with 403; a router alone would raise."""
+
+    async def connect(self) -> None:
+        await self.close()
+
+
 application = ProtocolTypeRouter(
     {
         "http": pages,
-        "websocket": URLRouter([path("ws/rooms/<slug:room>/", Room.as_asgi())]),
+        "websocket": URLRouter(
+            [
+                path("ws/rooms/<slug:room>/", Room.as_asgi()),
+                re_path(r"", Nowhere.as_asgi()),
+            ]
+        ),
     }
 )
