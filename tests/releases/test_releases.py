@@ -138,6 +138,8 @@ def site(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
         "releases.commands": ["seed"],
         "releases.smoke": {SMOKE: 200, "/sign-in/": 200},
         "releases.keep": 4,
+        # all sockets of an instance come to the other one at once, on a machine that the tests share
+        "websockets.accept_timeout": 15,
     }
     address = bench.variables.get("ansible_host", bench.name)
     if bench.variables.get("ansible_connection", "ssh") != "ssh":
