@@ -86,6 +86,11 @@ class Site:
         extra = {"sites": sites, "site": SITE, **limits, **extra}
         return self.bench.play(ROOT / "playbooks" / f"{name}.yml", extra, *flags)
 
+    def quiet(self) -> None:
+        """Let everybody go away."""
+        self.traffic.stopping = True
+        self.traffic.thread.join(180)
+
     def next(self) -> str:
         """Write the next release's name into the project, and return it."""
         self.number += 1
@@ -454,8 +459,7 @@ def test_two_at_once_come_one_after_the_other(site: Site) -> None:
 
 
 def test_maintenance_closes_and_opens(site: Site) -> None:
-    site.traffic.stopping = True
-    site.traffic.thread.join(180)
+    site.quiet()
     for state, status in (("on", 503), ("off", 200)):
         run = site.play("maintenance", state=state)
         assert run.code == 0, run.output[-3000:]
@@ -466,6 +470,7 @@ def test_maintenance_closes_and_opens(site: Site) -> None:
 
 
 def test_a_rotated_key_keeps_people_signed_in_until_it_is_forgotten(site: Site) -> None:
+    site.quiet()  # they would be signed out
     target, password = site.traffic.target, site.changes["secrets"]["SEED_PASSWORD"]
     folder = f"/etc/switchboard/{SITE}"
     before = site.bench.host.check_output(f"cat {folder}/secret_key.env")
