@@ -100,6 +100,30 @@ def test_a_snapshot_has_the_databases_the_environment_and_the_topics(
             host.check_output("rm -rf %s", folder)
 
 
+@pytest.mark.disruptive
+def test_a_site_that_fails_keeps_no_other_from_its_snapshot(host: Host, sites: list[str]) -> None:
+    if len(sites) < 2:
+        pytest.skip("the host has one site")
+    bad, before = sites[-1], last_good(host)
+    path = f"/srv/{bad}/data/damaged.sqlite3"
+    host.check_output(
+        f"printf 'SQLite format 3\\000' > {path}; head -c 5000 /dev/urandom >> {path}; chown {bad}: {path}"
+    )
+    try:
+        assert host.run("systemctl start %s", UNIT).rc != 0
+        told, found = status(host), last_good(host)
+        assert not told["good"]
+        assert [name for name, one in told["sites"].items() if not one["good"]] == [bad]
+        assert f"{bad}: its SQLite databases can't be copied. {path}: " in told["why"]
+        assert told["why"].splitlines()[0] in journal(host, UNIT)
+        assert found[bad] == before[bad]
+        for name in sites[:-1]:
+            assert found[name]["snapshot"] != before[name]["snapshot"]
+    finally:
+        host.check_output("rm %s; systemctl reset-failed %s", path, UNIT)
+    assert host.run("systemctl start %s", UNIT).rc == 0, journal(host, UNIT)
+
+
 def test_the_timers_are_set(host: Host, sites: list[str]) -> None:
     """The timers of backups and of checks run, and will start at the next boot."""
     for name in ("switchboard-backup.timer", "switchboard-backup-check.timer"):

@@ -25,6 +25,15 @@ class Damaged(Exception):
     """A database can't be copied; the text says which, and why."""
 
 
+def copied(path: str, copy: Path) -> str:
+    """Copy one database, and return what SQLite says of the copy: ok, or what is wrong with it."""
+    source = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=60)
+    with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as sink:
+        source.backup(sink)
+        sink.execute("PRAGMA journal_mode = DELETE")  # all is in the one file
+        return " ".join(str(sink.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
+
+
 def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
     """Copy each SQLite database below a folder while others write to it; return the path of each and its copy's sum.
 
@@ -41,19 +50,12 @@ def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
                 if file.read(len(SQLITE)) != SQLITE:
                     continue
             copy = Path(target) / str(len(found))
-            with (
-                contextlib.closing(
-                    sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=60)
-                ) as source,
-                contextlib.closing(sqlite3.connect(copy)) as sink,
-            ):
-                source.backup(sink)
-                sink.execute("PRAGMA journal_mode = DELETE")  # all is in the one file
-                (said,) = sink.execute("PRAGMA quick_check(1)").fetchone()
+            try:
+                said = copied(path, copy)
+            except sqlite3.Error as error:
+                said = str(error)
             if said != "ok":
-                raise Damaged(
-                    f"{path} is damaged: {said}. Restore it from a snapshot before it was."
-                )
+                raise Damaged(f"{path}: {said}. Restore it from a snapshot before it was damaged.")
             mode = os.stat(path).st_mode & 0o777
             found.append(
                 {
