@@ -13,11 +13,11 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_history import Refused
+from ansible.module_utils.site_history import Refused, Releases
 from ansible.module_utils.site_programs import MIGRATIONS, PROVE, TRY
 from ansible.module_utils.site_project import Project, last_lines
 from ansible.module_utils.site_serving import expected
@@ -103,6 +103,18 @@ class Release(Project):
     """One release of one site, built on this host; ``before_migrate`` may refuse the database that it is given."""
 
     before_migrate: Callable[[], None] = staticmethod(lambda: None)
+
+    @classmethod
+    def there(cls, params: Mapping[str, Any], releases: Releases, name: str) -> Release:
+        """Return a release that is on the host, with the environment as it is written."""
+        folder = Path(params["environment_dir"])
+        texts = {
+            key: (folder / f"{key}.env").read_text(encoding="utf-8")
+            for key in ("settings", "secrets", "secret_key")
+        }
+        script = (releases.path(name) / "wsgi.py").read_text(encoding="utf-8")
+        more = {"id": name, "wsgi_script": script, "hooks": {}}
+        return cls({**params, **texts, **more}, releases)
 
     def unpack(self) -> None:
         """Lay the project out, readable by the site's group alone."""

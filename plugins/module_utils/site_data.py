@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible.module_utils.site_history import Refused
+from ansible.module_utils.site_history import Refused, put
 
 DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 NAME_BYTES = 40  # of a database's name, before what is added to it (PostgreSQL takes 63)
@@ -127,28 +127,18 @@ class Secret:
         """See what there is."""
         self.former = self.path.read_text(encoding="utf-8") if self.path.is_file() else None
 
-    def put(self, path: Path, text: str, group: int, mode: int) -> None:
-        """Write a file in one step."""
-        draft = path.with_name(f".{path.name}.new")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            os.fchown(file.fileno(), 0, group)
-            os.fchmod(file.fileno(), mode)
-        draft.replace(path)
-
     def take(self) -> None:
         """Write it, and keep the one that was there."""
         if self.former not in (None, self.text):
-            self.put(self.kept, self.former, 0, 0o600)
-        self.put(self.path, self.text, self.group, 0o640)
+            put(self.kept, self.former, 0o600, group=0)
+        put(self.path, self.text, 0o640, self.group)
 
     def back(self) -> None:
         """Write the former one again."""
         if self.former is None:
             self.path.unlink(missing_ok=True)
         else:
-            self.put(self.path, self.former, self.group, 0o640)
+            put(self.path, self.former, 0o640, self.group)
             self.kept.unlink(missing_ok=True)
 
 

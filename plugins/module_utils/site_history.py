@@ -37,6 +37,18 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def put(path: Path, text: str, mode: int, group: int | None = None) -> None:
+    """Write a file in one step, for root and, where one is named, a group."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        if group is not None:
+            os.fchown(file.fileno(), 0, group)
+        os.fchmod(file.fileno(), mode)
+    os.replace(draft, path)
+
+
 @contextmanager
 def locked(home: Path, who: str, seconds: float) -> Iterator[None]:
     """Hold the lock of a site's releases; it ends with the process, however that ends.
@@ -145,10 +157,7 @@ class Releases:
         line = {"at": now(), "event": event, "release": release}
         line |= {key: value for key, value in more.items() if value}
         lines = [json.dumps(old) for old in self.events()[1 - LINES :]] + [json.dumps(line)]
-        draft = self.history.with_suffix(".new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "w") as file:
-            file.write("".join(f"{text}\n" for text in lines))
-        os.replace(draft, self.history)
+        put(self.history, "".join(f"{text}\n" for text in lines), 0o640)
 
     def prune(self, keep: int, *used: str) -> None:
         """Remove releases beyond the newest ``keep``, and the packs and environments that nobody uses."""

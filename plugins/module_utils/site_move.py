@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from ansible.module_utils import wsgi_group
 from ansible.module_utils.site_build import Release
 from ansible.module_utils.site_environment import database_of, parse, read
-from ansible.module_utils.site_history import Refused
+from ansible.module_utils.site_history import Refused, put
 from ansible.module_utils.site_serving import RENEW_SECONDS, Serving
 
 MOVE_SECONDS = 3600  # that the copy may take
@@ -64,7 +62,11 @@ class Move:
 
     def program(self, **job: Any) -> dict[str, Any]:
         """Run move_rows.py in the release with the new environment; raise Refused with what it refuses."""
-        whole = {"environment": self.shown(), "leave": self.params["move_without"], **job}
+        whole = {
+            "environment": self.release.surroundings(self.former),
+            "leave": self.params["move_without"],
+            **job,
+        }
         result = self.release.program(self.params["move_program"], whole, MOVE_SECONDS)
         try:
             answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
@@ -75,11 +77,6 @@ class Move:
         if "error" in answer:
             raise Refused(f"step move: {self.release.hide(answer['error'])}")
         return answer
-
-    def shown(self) -> dict[str, str]:
-        """Return the whole environment of the project as it is served now."""
-        path = f"{self.release.path}/venv/bin:/usr/local/bin:/usr/bin:/bin"
-        return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(self.release.home), **self.former}
 
     def judge(self) -> None:
         """Refuse a database that has rows already."""
@@ -124,8 +121,4 @@ class Move:
     def keep(self, state: dict[str, Any]) -> None:
         """Write down how far it is, for root alone: the former environment is part of it."""
         self.begun = state
-        draft = self.state.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(state | {"at": time.time()}, file)
-        os.replace(draft, self.state)
+        put(self.state, json.dumps(state), 0o600)

@@ -9,7 +9,7 @@ import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,17 +118,21 @@ class Project:
         """Run one of the programs of site_programs in the project as the site's user."""
         return self.started([str(self.python), "-c", text], json.dumps(job), timeout)
 
-    def started(
-        self, command: list[str], text: str | None = None, timeout: float | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project as the site's user, with its environment and a text as its input."""
-        environment = {
+    def surroundings(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the whole environment of a command: what each needs, and the site's own."""
+        return {
             "PATH": f"{self.path}/venv/bin:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
             "PYTHONDONTWRITEBYTECODE": "1",
-            **self.environment,
+            **environment,
         }
+
+    def started(
+        self, command: list[str], text: str | None = None, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project as the site's user, with its environment and a text as its input."""
+        environment = self.surroundings(self.environment)
         if self.params["static_root_variable"]:
             environment[self.params["static_root_variable"]] = str(self.static)
         return subprocess.run(

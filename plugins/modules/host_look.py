@@ -89,12 +89,16 @@ def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
     return users, sorted(name_of.values())
 
 
+def released(home: Path = Path("/srv")) -> list[str]:
+    """Return the sites with a release."""
+    return sorted(path.parent.name for path in home.glob("*/current") if path.is_symlink())
+
+
 def databases(
     home: Path = Path("/srv"), settings: Path = Path("/etc/switchboard")
 ) -> dict[str, str]:
     """Return where the rows of each site with a release are, as its environment says."""
-    sites = [path.parent.name for path in home.glob("*/current") if path.is_symlink()]
-    found = sorted(site for site in sites if (settings / site).is_dir())
+    found = [site for site in released(home) if (settings / site).is_dir()]
     return {site: database_of(read(settings / site)) for site in found}
 
 
@@ -128,9 +132,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         ],
         "archives": sorted(map(str, Path("/srv").glob("*/archives/*.tar.gz"))),
         "databases": databases(),
-        "sites": sorted(
-            path.parent.name for path in Path("/srv").glob("*/current") if path.is_symlink()
-        ),
+        "sites": released(),
     }
 
 

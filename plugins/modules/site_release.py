@@ -197,7 +197,7 @@ class Change:
 
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
-        answer = self.answer(bool(self.due()))
+        answer = self.answer(self.due())
         if answer["changed"]:
             steps = [] if self.release.ready.exists() else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []

@@ -134,21 +134,6 @@ class Restore:
             parts.append(Database(told["postgresql"], Path(told["dump"]), self.stamp, told["port"]))
         return parts
 
-    def release(self) -> Release:
-        """Return the release that is served, with the environment as it is written."""
-        folder, name = Path(self.params["environment_dir"]), self.releases.live()
-        texts = {
-            key: (folder / f"{key}.env").read_text(encoding="utf-8")
-            for key in ("settings", "secrets", "secret_key")
-        }
-        script = (self.releases.path(name) / "wsgi.py").read_text(encoding="utf-8")
-        more = {
-            "id": name,
-            "wsgi_script": script,
-            "hooks": {},
-        }
-        return Release(self.params | texts | more, self.releases)
-
     def units(self) -> list[str]:
         """Return the site's units that are active, sockets and timers first, which would start the others again."""
         kinds = [f"daphne-{self.site}.socket", f"daphne-{self.site}@*", f"django-{self.site}.*"]
@@ -185,7 +170,7 @@ class Restore:
 
     def prove(self) -> None:
         """Bring the database up to the release that is served, and ask that for pages before any visitor does."""
-        release = self.release()
+        release = Release.there(self.params, self.releases, self.releases.live())
         if self.params["migrate"]:
             release.run(
                 release.manage("migrate", "--noinput"),

@@ -92,18 +92,9 @@ class Rollback:
                 f"{named if self.to else 'each earlier release was rolled back from'}. Name one with -e to=: "
                 f"{', '.join(kept)} (playbooks/releases.yml tells of each)."
             )
-        self.target, self.source = self.release(self.to), self.release(self.live)
-
-    def release(self, name: str) -> Release:
-        """Return a release that is on the host, with the environment as it is written."""
-        folder = Path(self.params["environment_dir"])
-        texts = {
-            key: (folder / f"{key}.env").read_text(encoding="utf-8")
-            for key in ("settings", "secrets", "secret_key")
-        }
-        script = (self.releases.path(name) / "wsgi.py").read_text(encoding="utf-8")
-        more = {"id": name, "wsgi_script": script, "hooks": {}}
-        return Release(self.params | texts | more, self.releases)
+        self.target, self.source = (
+            Release.there(self.params, releases, name) for name in (self.to, self.live)
+        )
 
     def standing(self) -> list[tuple[str, str]]:
         """Return the migrations that are applied and only the live release has; refuse them if asked to."""
