@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.behaviour.sites import Site
+from tests.behaviour.sites import Site, web_sites
 from tests.report.plugin import Descriptions, Recorder
 from tests.report.record import UNSEEN
 
@@ -225,3 +225,12 @@ def journal(host: Host, unit: str, lines: int = 30) -> str:
     return host.run(
         "journalctl --no-pager --output=short-iso --lines=%s --unit=%s", str(lines), unit
     ).stdout
+
+
+@pytest.fixture(scope="module")
+def chat(deployed: dict[str, Any], address: str) -> Site:
+    """Return the site of the chat project (tests/projects/chat)."""
+    found = next((site for site in web_sites(deployed, address) if site.name == "chat"), None)
+    if found is None:
+        pytest.skip("the chat project is not on this host")
+    return found

@@ -14,7 +14,7 @@ from testinfra.host import Host
 
 from tests.behaviour import rawhttp
 from tests.behaviour.conftest import journal
-from tests.behaviour.sites import Site, web_sites
+from tests.behaviour.sites import Site
 
 PATIENCE = 40  # handshakes, of which each has an even chance to come to the other process
 
@@ -87,14 +87,6 @@ def test_an_instance_is_bounded_as_the_inventory_says(
 
 
 # -- the chat project ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chat(deployed: dict[str, Any], address: str) -> Site:
-    found = next((site for site in web_sites(deployed, address) if site.name == "chat"), None)
-    if found is None:
-        pytest.skip("the chat project is not on this host")
-    return found
 
 
 def enter(chat: Site, room: str) -> tuple[rawhttp.Connection, int]:

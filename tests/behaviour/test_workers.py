@@ -8,14 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from testinfra.host import Host
 
 from tests.behaviour import rawhttp
 from tests.behaviour.conftest import journal
-from tests.behaviour.sites import Site, web_sites
+from tests.behaviour.sites import Site
 from tests.refusals.bench import ROOT, Bench
 from tests.refusals.conftest import bench
 
@@ -26,14 +25,6 @@ SECONDS = 4  # that a job takes; two at a time, one is handed out every two
 LATEST = 60  # seconds until all are done
 
 pytestmark = pytest.mark.disruptive
-
-
-@pytest.fixture(scope="module")
-def chat(deployed: dict[str, Any], address: str) -> Site:
-    found = next((site for site in web_sites(deployed, address) if site.name == "chat"), None)
-    if found is None:
-        pytest.skip("the chat project is not on this host")
-    return found
 
 
 class Jobs:

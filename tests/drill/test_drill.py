@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests.live.people import Person, Target
+from tests.onboarding.server import Run
 from tools.bench import Host
 from tools.common import ROOT, environment
 
@@ -39,19 +40,6 @@ get_user_model().objects.create_user("{WHO}", password="{WORD}")"""
 # A file system of its own that the tests can fill: in seconds, and nobody else's.
 ROOM = "mount -t tmpfs -o size=1600M,mode=755 tmpfs /srv"
 FIRST_SECONDS = 900  # that a first run may take; the machine may have other work
-
-
-@dataclass
-class Run:
-    """One run of a playbook."""
-
-    code: int
-    output: str
-    seconds: float
-
-    def says(self, *texts: str) -> None:
-        flat = " ".join(self.output.split())
-        assert not [text for text in texts if text not in flat], self.output[-4000:]
 
 
 @dataclass

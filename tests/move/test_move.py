@@ -158,14 +158,7 @@ def stop_before(site: Site, step: str, command: str) -> None:
     hooks = {"releases.hooks": {step: [command]}}
     thread = threading.Thread(target=lambda: runs.append(site.move(**hooks)))
     thread.start()
-    until = time.monotonic() + 180
-    while site.host.run(f"pgrep -f '^{command}$'").rc:
-        assert thread.is_alive(), runs[0].output[-3000:]
-        assert time.monotonic() < until, f"the move did not come to {step}"
-        time.sleep(0.2)  # between two looks; the bound above asserts
-    sleeper = site.host.check_output(f"pgrep -f '^{command}$'")
-    module = site.host.check_output(f"ps -o ppid= -p {sleeper}").strip()
-    site.host.check_output(f"kill -9 {module} {sleeper}")
+    site.bench.kill_at(command, 180, runs)
     thread.join(60)
     assert runs
     assert runs[0].code != 0

@@ -8,6 +8,8 @@ import os
 import re
 import shlex
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,25 @@ class Bench:
         start = run.output.index("{")
         report = json.JSONDecoder().raw_decode(run.output[start:])[0]
         return {name: answer_of(name, report) for name in cases}
+
+    def stands_still(self, command: str, seconds: float, ended: Sequence[Run] = ()) -> str:
+        """Wait until a release has come to a command of its own; return the number of its process.
+
+        ``ended`` gets the run where it ends instead.
+        """
+        find = f"pgrep -f '^{command}$'"
+        until = time.monotonic() + seconds
+        while self.host.run(find).rc:
+            assert not ended, ended[0].output[-3000:]
+            assert time.monotonic() < until, f"the release did not come to `{command}`"
+            time.sleep(0.2)  # between two looks; the bound above asserts
+        return str(self.host.check_output(find))
+
+    def kill_at(self, command: str, seconds: float, ended: Sequence[Run]) -> None:
+        """Kill a release, with the command of its own that it has come to."""
+        sleeper = self.stands_still(command, seconds, ended)
+        module = self.host.check_output(f"ps -o ppid= -p {sleeper}").strip()
+        self.host.check_output(f"kill -9 {module} {sleeper}")
 
     def state(self) -> set[str]:
         """Return what the host looks like, a line each thing."""

@@ -401,16 +401,6 @@ def test_a_migration_in_the_way_of_a_rollback_is_named_and_can_be_reversed(site:
         assert site.play("rollback", migrations="reverse").code == 0
 
 
-def stands_still(site: Site, command: str) -> str:
-    """Wait until a release has come to a command of its own; return the number of its process."""
-    find = f"pgrep -f '^{command}$'"
-    until = time.monotonic() + 60
-    while site.bench.host.run(find).rc:
-        assert time.monotonic() < until, f"the release did not come to `{command}`"
-        time.sleep(0.2)  # between two looks; the bound above asserts
-    return site.bench.host.check_output(find)
-
-
 def hooked(step: str) -> dict[str, Any]:
     """Return a site's entry whose release stands still before a step, until it is killed."""
     return {"releases.hooks": {f"before_{step}": ["sleep 4321"]}}
@@ -430,9 +420,7 @@ def test_a_release_that_was_killed_is_finished_by_the_next_run(site: Site, step:
             target=lambda: runs.append(site.play("deploy", entry=hooked(step)))
         )
         thread.start()
-        sleeper = stands_still(site, "sleep 4321")
-        module = site.bench.host.check_output(f"ps -o ppid= -p {sleeper}").strip()
-        site.bench.host.check_output(f"kill -9 {module} {sleeper}")
+        site.bench.kill_at("sleep 4321", 60, runs)
         thread.join(60)
         assert runs
         assert runs[0].code != 0
@@ -449,7 +437,7 @@ def test_two_at_once_come_one_after_the_other(site: Site) -> None:
     with site.watched("two at once", name):
         thread = threading.Thread(target=lambda: runs.update(first=site.play("deploy", entry=slow)))
         thread.start()
-        stands_still(site, "sleep 6")  # so the first one has the lock
+        site.bench.stands_still("sleep 6", 60)  # so the first one has the lock
         runs["second"] = site.play("deploy")
         thread.join(60)
     for run in runs.values():
