@@ -366,6 +366,11 @@ def django_unwanted(
     return {"units": stopped, "files": sorted(files)}
 
 
+def django_units_of(services: Sequence[Mapping[str, Any]], site: str) -> list[str]:
+    """Return the units of one site among those of `django_units`."""
+    return [name for unit in services if unit["site"] == site for name in unit["units"]]
+
+
 def django_ports(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the ports of the sites' services, as the module host_look takes them.
 
@@ -442,6 +447,7 @@ class FilterModule:
             "django_rules": django_rules,
             "django_site_rules": django_site_rules,
             "django_units": django_units,
+            "django_units_of": django_units_of,
             "django_unwanted": django_unwanted,
             "release_lines": release_lines,
             "django_ports": django_ports,

@@ -63,6 +63,16 @@ def test_a_program_without_instances_is_one_unit() -> None:
     assert (unit["command"], unit["stop_timeout"]) == ("celery -A lab beat 1", 30)
 
 
+def test_a_release_restarts_the_units_of_its_own_site_alone() -> None:
+    lab, wiki = site(services={"worker": WORKER}), site(name="wiki", services={"relay": "relay"})
+    found = django_units([lab, wiki])
+    assert django.django_units_of(found, "lab") == [
+        "django-lab.worker@1.service",
+        "django-lab.worker@2.service",
+    ]
+    assert django.django_units_of(found, "wiki") == ["django-wiki.relay.service"]
+
+
 def test_instances_that_are_too_many_are_stopped_and_their_template_stays() -> None:
     sites = [site(services={"worker": WORKER | {"instances": 1}})]
     host = {
