@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import selectors
 import struct
 import time
 from collections.abc import Iterator
@@ -157,6 +158,30 @@ def test_a_socket_is_told_that_it_may_come_back(host: Host, site: Site, unit: st
         opcode, payload = connection.frame()
         assert opcode == rawhttp.CLOSE
         assert struct.unpack("!H", payload[:2])[0] == 1012
+
+
+def test_many_sockets_are_told_one_after_the_other(host: Host, site: Site, unit: str) -> None:
+    """All at once would come back at once, and keep another instance from accepting them in time."""
+    told: list[float] = []
+    with ExitStack() as sockets, selectors.DefaultSelector() as waiting:
+        for _ in range(30):
+            connection, response = site.open(site.under("echo"))
+            sockets.enter_context(connection)
+            assert response.status == 101
+            connection.send_frame(b"hello")
+            assert connection.message() == b"hello"
+            waiting.register(connection.socket, selectors.EVENT_READ, connection)
+        host.check_output("systemctl restart --no-block %s", unit)
+        while len(told) < 30:
+            ready = waiting.select(timeout=20)
+            assert ready, f"{len(told)} of 30 sockets were told to leave"
+            for key, _ in ready:
+                opcode, payload = key.data.frame()
+                assert opcode == rawhttp.CLOSE
+                assert struct.unpack("!H", payload[:2])[0] == 1012
+                told.append(time.monotonic())
+                waiting.unregister(key.fileobj)
+    assert 0.3 < told[-1] - told[0] < 5, [when - told[0] for when in told]
 
 
 def test_a_consumer_ends_in_peace_when_its_instance_stops(

@@ -158,7 +158,10 @@ def fill_database_disk(stack: Stack) -> None:
 @contextmanager
 def small_database_disk(stack: Stack) -> Iterator[None]:
     """Let PostgreSQL's data lie on a disk of its own that can be filled."""
-    with on_small_disk(stack, "/var/lib/postgresql", "postgresql.service", "320m", "0755"):
+    # Debian's unit is an umbrella: its stop is over before that of the server is
+    server = stack.run("systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1")
+    unit = f"postgresql.service {server.strip()}"
+    with on_small_disk(stack, "/var/lib/postgresql", unit, "320m", "0755"):
         yield
 
 
@@ -171,7 +174,7 @@ def small_disk(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def on_small_disk(stack: Stack, data: str, unit: str, size: str, mode: str) -> Iterator[None]:
-    """Let a service's data lie on a disk of its own."""
+    """Let the data of a service, which may be several units, lie on a disk of its own."""
     aside = "/var/tmp/aside"
     move = f"systemctl stop {unit} && cp -a {{0}}/. {{1}}/"
     stack.run(f"mkdir -p {aside} && {move.format(data, aside)}")

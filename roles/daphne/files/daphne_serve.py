@@ -6,7 +6,8 @@
 - A client that does not read leaves its messages in this process. Beyond --unsent-max bytes its socket is dropped.
 - Beyond --memory-max bytes of resident memory (0: no bound) the process ends, in order, and systemd starts it anew.
 - When it is stopped, each WebSocket gets the close code 1012 ("service restart"; RFC 6455, 7.4.2), so that a browser
-  knows that it may come back at once.
+  knows that it may come back at once. They are told one after the other: those who come back ask for a session each, and
+  a thousand at once would keep another instance from accepting any of them in time.
 
 It runs in the site's virtual environment, with `python -P`: this folder is none to import the project's modules from.
 """
@@ -19,6 +20,7 @@ import logging
 import os
 import sys
 import time
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import defer, reactor
 
 RESTART = 1012
+A_SECOND = 50  # sockets that are told to leave, each second
+ALL = 5.0  # seconds within which all of them are told, however many there are
+TURN = 0.05  # seconds between two looks, or two turns of sockets
 PATIENCE = 2.0  # seconds that sockets get to take the close frame
 LAST_WORDS = 3.0  # seconds that applications get, after that, to end by themselves
 SECOND = 1.0  # between two looks at the memory
@@ -108,29 +113,37 @@ class SwitchboardServer(Server):
         for port in self.ports:
             # systemd holds the socket: who comes now is another instance's, or waits for the next process
             port.stopListening()
-        for protocol in list(self.connections):
-            if getattr(protocol, "state", None) == WebSocketProtocol.STATE_OPEN:
-                protocol.sendCloseFrame(code=RESTART, reasonUtf8=b"restart", isReply=False)
+        sockets = [each for each in self.connections if isinstance(each, WebSocketProtocol)]
         done: Any = defer.Deferred()
-        self.await_leave(done, time.monotonic() + PATIENCE)
+        self.take_leave(sockets, max(ceil(A_SECOND * TURN), ceil(len(sockets) * TURN / ALL)), done)
         return done
 
+    def take_leave(self, sockets: list[Any], number: int, done: Any) -> None:
+        """Send some of the sockets their close frame, and the others when it is their turn."""
+        for protocol in sockets[:number]:
+            if protocol.state == WebSocketProtocol.STATE_OPEN:
+                protocol.sendCloseFrame(code=RESTART, reasonUtf8=b"restart", isReply=False)
+        if len(sockets) > number:
+            reactor.callLater(TURN, self.take_leave, sockets[number:], number, done)
+        else:
+            self.await_leave(done, time.monotonic() + PATIENCE)
+
     def await_leave(self, done: Any, end: float) -> None:
-        """Look every 50 ms whether all sockets are gone; those that take no leave are dropped in the end."""
+        """Look in each turn whether all sockets are gone; those that take no leave are dropped in the end."""
         open_ones = [
             protocol
             for protocol, details in self.connections.items()
             if isinstance(protocol, WebSocketProtocol) and not details.get("disconnected")
         ]
         if open_ones and time.monotonic() < end:
-            reactor.callLater(0.05, self.await_leave, done, end)
+            reactor.callLater(TURN, self.await_leave, done, end)
             return
         for protocol in open_ones:
             protocol.transport.abortConnection()
         self.await_end(done, time.monotonic() + LAST_WORDS)
 
     def await_end(self, done: Any, end: float) -> None:
-        """Look every 50 ms whether the applications have ended, and cancel those that have not in the end.
+        """Look in each turn whether the applications have ended, and cancel those that have not in the end.
 
         A consumer that is told of the disconnection may have something to note, such as a socket less of its person.
         """
@@ -140,7 +153,7 @@ class SwitchboardServer(Server):
             if (application := details.get("application_instance")) and not application.done()
         ]
         if running and time.monotonic() < end:
-            reactor.callLater(0.05, self.await_end, done, end)
+            reactor.callLater(TURN, self.await_end, done, end)
             return
         for application in running:
             application.cancel()
