@@ -43,6 +43,7 @@ class Host:
     name: str
     folder: Path
     address: str = ""
+    release: str = "13"  # of Debian
 
     @property
     def options(self) -> list[str]:
@@ -54,7 +55,7 @@ class Host:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
-        hosts = {"test_hosts": [{"name": self.name, "image": image_name("13")}]}
+        hosts = {"test_hosts": [{"name": self.name, "image": image_name(self.release)}]}
         playbooks = [f"molecule/shared/{name}.yml" for name in ("create", "prepare_ssh")]
         command = ["ansible-playbook", "-i", "inventory/single", *playbooks]
         env = environment() | {"MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder)}

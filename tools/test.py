@@ -342,6 +342,7 @@ def main() -> int:
         "upgrade": pytest_step("tests/upgrade"),
         "drill": pytest_step("tests/drill"),
         "onboarding": pytest_step("tests/onboarding"),
+        "postgresql": pytest_step("tests/postgresql"),
         "readme": readme_commands,
         "unit": pytest_step("tests/unit"),
         "lint": lint,
