@@ -6,8 +6,8 @@
 - A client that does not read leaves its messages in this process. Beyond --unsent-max bytes its socket is dropped.
 - Beyond --memory-max bytes of resident memory (0: no bound) the process ends, in order, and systemd starts it anew.
 - When it is stopped, each WebSocket gets the close code 1012 ("service restart"; RFC 6455, 7.4.2), so that a browser
-  knows that it may come back at once. They are told one after the other: those who come back ask for a session each, and
-  a thousand at once would keep another instance from accepting any of them in time.
+  knows that it may come back at once. They are told one after the other: who comes back asks for a session, and a
+  thousand at once would keep another instance from accepting any of them in time.
 
 It runs in the site's virtual environment, with `python -P`: this folder is none to import the project's modules from.
 """
