@@ -18,6 +18,7 @@ from plugins.filter.apache import (
     apache_rules,
     apache_websocket_sources,
 )
+from plugins.filter.apache_sites import apache_site_rules
 
 FACTS = {
     "distribution": "Debian",
@@ -221,7 +222,9 @@ def broken(
     sites: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     all_sites = [{**SITE, **(site or {})}, *(sites or [])]
-    return apache_rules(all_sites, {**SETTINGS, **(settings or {})}, {**FACTS, **(facts or {})})
+    whole = {**SETTINGS, **(settings or {})}
+    rules = apache_rules(all_sites, whole, {**FACTS, **(facts or {})})
+    return rules + apache_site_rules(all_sites, whole["apache_error_messages"])
 
 
 def test_the_defaults_are_fine() -> None:

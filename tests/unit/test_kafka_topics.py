@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils import kafka_admin as kafka
 
 from plugins.modules import kafka_topics as module
 
@@ -75,7 +76,7 @@ def test_null_gives_a_setting_back_once() -> None:
     ],
 )
 def test_what_loses_records_is_refused(settings: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(module.Refused) as refusal:
+    with pytest.raises(kafka.Refused) as refusal:
         planned(declared(name="lab.new"), declared(**settings))
     for word in ["kafka_topics", "lab.group", *words]:
         assert word in str(refusal.value)
@@ -91,7 +92,7 @@ def test_an_absent_topic_that_is_not_there_needs_no_permission() -> None:
 
 @pytest.mark.parametrize("topics", [[declared(), declared()], [declared(partitions=0)]])
 def test_a_list_that_cannot_be_is_refused(topics: list[dict[str, Any]]) -> None:
-    with pytest.raises(module.Refused, match=r"kafka_topics .*lab\.group"):
+    with pytest.raises(kafka.Refused, match=r"kafka_topics .*lab\.group"):
         module.check(topics)
 
 
@@ -100,7 +101,7 @@ def test_a_list_that_cannot_be_is_refused(topics: list[dict[str, Any]]) -> None:
     [(True, "true"), (1000, "1000"), (0.5, "0.5"), (["a", "b"], "a,b"), ("x", "x"), (None, None)],
 )
 def test_settings_are_compared_as_kafka_writes_them(value: Any, text: str | None) -> None:
-    assert module.as_text(value) == text
+    assert kafka.as_text(value) == text
 
 
 def test_the_diff_shows_what_changes_and_nothing_else() -> None:
@@ -148,7 +149,7 @@ class KafkaProblem(Exception):
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> module.Cluster:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> kafka.Cluster:
     client: Any = SimpleNamespace(
         KafkaException=KafkaProblem,
         KafkaError=SimpleNamespace(TOPIC_ALREADY_EXISTS=36, INVALID_REPLICATION_FACTOR=38),
@@ -156,20 +157,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> module.Cluster:
     admin: Any = SimpleNamespace(NewTopic=lambda name, partitions, replicas: name)
     monkeypatch.setitem(sys.modules, "confluent_kafka", client)
     monkeypatch.setitem(sys.modules, "confluent_kafka.admin", admin)
-    found = module.Cluster.__new__(module.Cluster)
+    found = kafka.Cluster.__new__(kafka.Cluster)
     found.timeout = 1
     return found
 
 
 @pytest.mark.parametrize("code", [36, 38])
 def test_the_list_of_a_broker_that_has_just_started_is_waited_for(
-    cluster: module.Cluster, code: int
+    cluster: kafka.Cluster, code: int
 ) -> None:
     cluster.admin = StartingBroker(2, code)
     assert cluster.listed(["lab.group", "lab.new"]) == {"lab.group": "as it is"}
 
 
-def test_a_list_that_never_gets_whole_is_refused(cluster: module.Cluster) -> None:
+def test_a_list_that_never_gets_whole_is_refused(cluster: kafka.Cluster) -> None:
     cluster.admin = StartingBroker(1000, 36)
-    with pytest.raises(module.Refused, match=r"kafka_topics .*lab\.group.* after 1 seconds"):
+    with pytest.raises(kafka.Refused, match=r"kafka_topics .*lab\.group.* after 1 seconds"):
         cluster.listed(["lab.group"])
