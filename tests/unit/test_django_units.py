@@ -9,7 +9,8 @@ import pytest
 from tests.unit.test_site_settings import plugin
 
 django = plugin("filter/django.py")
-broken_commands, django_units = django._broken_commands, django.django_units
+rules = plugin("filter/django_rules.py")
+broken_commands, django_units = rules._broken_commands, django.django_units
 django_ports = django.django_ports
 
 
@@ -174,7 +175,7 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, Any], key: str, why: 
 
 def test_a_time_that_systemd_does_not_understand_is_refused() -> None:
     units = [{"site": "lab", "name": "digest", "on_calendar": when} for when in ("25:00", "daily")]
-    [rule] = django.django_calendar_rules(units, {"25:00": "Failed to parse", "daily": ""})
+    [rule] = rules.django_calendar_rules(units, {"25:00": "Failed to parse", "daily": ""})
     assert (rule["variable"], rule["value"]) == ("django_timers.digest", "25:00")
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from tests.unit.test_site_settings import ROOT, plugin
 
-django_rules = plugin("filter/django.py").django_rules
+django_rules = plugin("filter/django_rules.py").django_rules
 daphne = plugin("filter/daphne.py")
 complete_sites = plugin("filter/switchboard.py").site_settings
 
