@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Playwright, ViewportSize, expect, sync_
 from testinfra.host import Host
 
 from tests.behaviour.graphspace import LIST, Person, expect_read, expect_unread, fresh
+from tests.behaviour.sites import Site
 from tests.behaviour.tcprelay import Relay
 
 pytestmark = [
@@ -124,6 +125,35 @@ def visit(browser: Browser, base: str, password: str, sessions: dict[str, Any]) 
     yield start
     for context in opened:
         context.close()
+
+
+def test_two_browsers_in_a_room_hear_each_other(
+    playwright: Playwright, chat: Site, address: str
+) -> None:
+    """Their sockets are held by two processes, and Valkey carries what they say (the project tests/projects/chat)."""
+    url = f"{chat.scheme}://{chat.host}/rooms/{fresh('room').replace(' ', '-')}/"
+    with (
+        chromium(playwright, chat.host, address) as one,
+        chromium(playwright, chat.host, address) as other,
+    ):
+        ada, grace = one.new_page(), other.new_page()
+        ada.goto(url)
+        status = re.compile(r"held by \d+")
+        expect(ada.get_by_role("status")).to_have_text(status)
+        held = ada.get_by_role("status").inner_text()
+        for _ in range(40):  # each has an even chance to come to the other process
+            grace.goto(url)
+            expect(grace.get_by_role("status")).to_have_text(status)
+            if grace.get_by_role("status").inner_text() != held:
+                break
+        assert grace.get_by_role("status").inner_text() != held
+        said = [page.get_by_role("listitem") for page in (ada, grace)]
+        words = ["Is anybody here?", "I am, on the other one."]
+        for number, page in enumerate((ada, grace)):
+            page.get_by_label("Say").fill(words[number])
+            page.get_by_role("button", name="Send").click()
+            for heard in said:
+                expect(heard).to_have_text(words[: number + 1])
 
 
 def test_nobody_sees_a_page_without_signing_in(browser: Browser, base: str) -> None:
