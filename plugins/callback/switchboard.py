@@ -168,8 +168,11 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         if result.task.action.rpartition(".")[2] == "debug":
             for item in items or [values]:
                 if "msg" in item and not item.get("skipped"):
-                    said = item["msg"]
-                    lines = [str(line) for line in said] if isinstance(said, list) else [said]
+                    said, label = item["msg"], str(self._get_item_label(item))
+                    lines = [
+                        self.named(str(line), host, label)
+                        for line in (said if isinstance(said, list) else [said])
+                    ]
                     self.line(f"{self.clock():>6}  {host}: {lines[0] if lines else ''}")
                     for line in lines[1:]:
                         self.line(f"{'':8}{line}")
@@ -233,9 +236,13 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         parts += [
             str(values[key]) for key in ("module_stderr", "stderr", "stdout") if values.get(key)
         ]
-        text = in_terms_of_sites("\n".join(parts).strip(), self.sites(result.host.get_name()), item)
+        text = self.named("\n".join(parts).strip(), result.host.get_name(), item)
         for line in text.splitlines():
             self._display.display(f"        {line}", color=C.COLOR_ERROR)
+
+    def named(self, text: str, host: str, item: str) -> str:
+        """Return a message with the keys of a site's entry in it; ``item`` is that of the loop, maybe the site."""
+        return in_terms_of_sites(text, self.sites(host), item) if VARIABLE.search(text) else text
 
     def sites(self, host: str) -> Mapping[str, Any]:
         """Return the entries of `sites` for a host, as the inventory writes them."""

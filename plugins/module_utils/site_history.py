@@ -32,6 +32,13 @@ def attempts(*parts: Callable[[], object]) -> str:
     return "; ".join(wrong)
 
 
+def in_one_line(text: str) -> str:
+    """Return a refusal as a list shows it: its first line and, where that introduces what a command said, its end."""
+    first, *more = text.strip().splitlines() or [""]
+    last = next((line.strip() for line in reversed(more) if line.strip()), "")
+    return (f"{first} {last}" if first.endswith("It said:") and last else first)[:500]
+
+
 def now() -> str:
     """Return the time of the clock, UTC, as ISO 8601 writes it, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -156,6 +163,7 @@ class Releases:
         """Add a line to the history: ``event`` is released, refused or rolled back; ``more`` has no secret."""
         line = {"at": now(), "event": event, "release": release}
         line |= {key: value for key, value in more.items() if value}
+        line |= {"why": in_one_line(line["why"])} if "why" in line else {}
         lines = [json.dumps(old) for old in self.events()[1 - LINES :]] + [json.dumps(line)]
         put(self.history, "".join(f"{text}\n" for text in lines), 0o640)
 

@@ -312,7 +312,7 @@ class Change:
             place = release.keep_for_a_look()
             text += f" What failed is in {place}." if place else ""
         if self.writes:
-            self.note("refused", step=release.step, why=str(error).splitlines()[0][:300])
+            self.note("refused", step=release.step, why=str(error))
         return text.strip()
 
     def note(self, event: str, **more: Any) -> None:

@@ -76,6 +76,10 @@ PLAYBOOK = """
     - name: Tell
       ansible.builtin.debug:
         msg: so many sockets
+    - name: Tell of a site
+      ansible.builtin.debug:
+        msg: [lab, django_check_fail_level is WARNING.]
+      loop: [lab]
     - name: A file
       ansible.builtin.copy:
         content: a new line
@@ -121,9 +125,10 @@ def test_a_run_shows_its_changes_and_sums_up(tmp_path: Path) -> None:
     assert "Nothing changes here" not in said
     assert re.search(r"^ +0:\d\d  one: Two of three change: first, third$", said, re.M)
     assert "one: so many sockets" in said
+    assert "one: lab\n        sites.lab.checks.fail_level is WARNING." in said
     assert "hush" not in said
     assert "+a new line" not in said
-    assert "one: 7 tasks, 4 changed, 0 failed" in said
+    assert "one: 8 tasks, 4 changed, 0 failed" in said
     assert "restarted: lab.service" in said
     assert f"next: make verify INVENTORY={tmp_path}/hosts.yml" in said
 

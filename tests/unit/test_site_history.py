@@ -36,6 +36,21 @@ def test_the_link_moves_in_one_step_and_is_known_afterwards(releases: Releases) 
     assert not (releases.home / ".current.new").is_symlink()
 
 
+def test_why_a_release_was_refused_is_one_line_with_the_end_of_what_a_command_said(
+    tmp_path: Path,
+) -> None:
+    found = Releases(tmp_path)
+    for why in (
+        "It is wrong. It said:\n  File x\nSyntaxError: invalid syntax\n\n",
+        "No.\nNor that.",
+    ):
+        found.note("refused", "a", why=why)
+    assert [event["why"] for event in found.events()] == [
+        "It is wrong. It said: SyntaxError: invalid syntax",
+        "No.",
+    ]
+
+
 def test_no_link_is_no_release(tmp_path: Path) -> None:
     assert Releases(tmp_path).live() == ""
     assert Releases(tmp_path).table() == []
