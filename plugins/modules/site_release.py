@@ -161,8 +161,9 @@ class Change:
     def __init__(self, params: dict[str, Any], releases: Releases, serving: Serving) -> None:
         self.releases, self.serving = releases, serving
         self.previous, self.left = releases.live(), ""
-        if releases.taken_back(params["id"]) and self.previous and not params["again"]:
-            self.left = params["id"] if params["id"] != self.previous else ""
+        back = releases.taken_back(params["id"]) and not params["again"]
+        if self.previous and (back or params["rotate_key"] or params["forget_keys"]):
+            self.left = params["id"] if back and params["id"] != self.previous else ""
             params = {**params, "id": self.previous}
         self.params, self.release = params, Release(params, releases)
         self.moves = self.previous != self.release.id or not self.release.ready.exists()

@@ -57,6 +57,8 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "unsafe_migrations": "allow",
         "hooks": {},
         "again": False,
+        "rotate_key": False,
+        "forget_keys": False,
         "move_database": False,
         "move_program": "",
         "move_without": [],
@@ -283,6 +285,17 @@ def test_a_release_that_was_rolled_back_from_is_left_until_it_is_asked_for_again
     assert (change.release.id, change.left) == ("old000000000", new.id)
     again = site_release.Change(options(home, again=True), releases, None)
     assert (again.release.id, again.left) == (new.id, "")
+
+
+@pytest.mark.parametrize("word", ["rotate_key", "forget_keys"])
+def test_another_key_is_for_the_release_that_is_served(home: Path, word: str) -> None:
+    """Were it a release, a leaked key would bring in what nobody has asked for, or had just rolled back from."""
+    new = release(home)
+    change = site_release.Change(
+        options(home, again=True, **{word: True}), site_history.Releases(home), None
+    )
+    assert (change.release.id, change.left) == ("old000000000", "")
+    assert change.release.id != new.id
 
 
 def test_what_a_user_filled_is_taken_without_following_a_link(
