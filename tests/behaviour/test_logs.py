@@ -38,7 +38,7 @@ def test_the_receiver_takes_what_is_sent(host: Host, receiver: dict[str, Any]) -
     host.run("logger -p user.debug 'make verify looks for the receiver of the logs'")
     for _ in range(PATIENCE):
         connections = host.check_output("ss -Htnp state established dport = :%s", str(receiver["port"]))
-        if "python3" in connections:
+        if "log_sender" in connections:
             return
         time.sleep(1)
     pytest.fail(f"there is no connection to {receiver['address']}\n{journal(host, UNIT)}")
@@ -49,7 +49,8 @@ def arrived(host: Host, mark: str) -> list[tuple[str, ...]]:
     frames = [json.loads(line) for line in host.run("grep -F %s %s", mark, RECEIVED).stdout.splitlines()]
     found = [match.groups() for frame in frames if (match := FRAME.fullmatch(frame))]
     assert len(found) == len(frames), f"not as RFC 5424 has it: {frames}"
-    return [(fields[2], fields[3], fields[5], fields[6]) for fields in found]
+    # sudo, by which these tests become root, writes their commands to the journal
+    return [(f[2], f[3], f[5], f[6]) for f in found if f[3] != "sudo"]
 
 
 def wait(host: Host, mark: str, count: int) -> list[tuple[str, ...]]:
@@ -71,19 +72,20 @@ def write(host: Host, *texts: str) -> None:
         host.check_output("logger --tag greeter -- %s", text)
 
 
+def stand_in(host: Host, certificate: str) -> None:
+    """Let a receiver with one of the certificates listen: good, misnamed (of another name) or strange (of another CA)."""
+    use = "cp {0}/{1}.crt {0}/receiver.crt; cp {0}/{1}.key {0}/receiver.key; systemctl restart log-receiver.service"
+    host.check_output(use.format(HOME, certificate))
+
+
 @contextmanager
-def away(host: Host, certificate: str = "") -> Iterator[None]:
-    """Take the receiver away, or let another one with another certificate stand in its place."""
+def away(host: Host) -> Iterator[None]:
+    """Take the receiver away for a while."""
     host.check_output("systemctl stop log-receiver.service")
-    use = "cp {0}/{1}.crt {0}/receiver.crt; cp {0}/{1}.key {0}/receiver.key"
     try:
-        if certificate:
-            host.check_output(use.format(HOME, certificate))
-            host.check_output("systemctl start log-receiver.service")
         yield
     finally:
-        host.check_output(use.format(HOME, "good"))
-        host.check_output("systemctl restart log-receiver.service")
+        stand_in(host, "good")
 
 
 @pytest.mark.disruptive
@@ -125,24 +127,22 @@ def test_nothing_is_lost_or_sent_twice_while_the_receiver_is_away(
 
 
 @pytest.mark.disruptive
-@pytest.mark.parametrize("certificate", ["misnamed", "strange"])
-def test_another_receiver_gets_nothing(
-    host: Host, receiver: dict[str, Any], certificate: str
-) -> None:
-    """One whose certificate has another name, or is signed by another CA."""
-    mark = fresh()
-    with away(host, certificate):
+def test_another_receiver_gets_nothing(host: Host, receiver: dict[str, Any]) -> None:
+    """One whose certificate has another name, or is signed by another CA; the journal says why."""
+    mark, since = fresh(), host.check_output("date +%s")
+    with away(host):
         write(host, mark)
-        time.sleep(4)
-        assert arrived(host, mark) == []
+        for certificate, why in (("misnamed", "Hostname mismatch"), ("strange", "local issuer")):
+            stand_in(host, certificate)
+            host.check_output("systemctl restart %s", UNIT)  # it would pause for longer each time
+            end = time.monotonic() + PATIENCE
+            told = ""
+            while why not in told and time.monotonic() < end:
+                told = host.check_output("journalctl --since=@%s --unit=%s", since, UNIT)
+            assert why in told
+            assert arrived(host, mark) == []
+        host.check_output("systemctl restart %s", UNIT)
     assert len(wait(host, mark, 1)) == 1, journal(host, UNIT)
-
-
-@pytest.mark.disruptive
-def test_a_receiver_that_is_away_is_told_of_in_the_journal(
-    host: Host, receiver: dict[str, Any]
-) -> None:
-    assert "certificate verify failed" in journal(host, UNIT, 200)
 
 
 def test_the_key_is_for_the_service_alone(host: Host, receiver: dict[str, Any]) -> None:

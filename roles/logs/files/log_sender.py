@@ -25,7 +25,7 @@ CONNECT_SECONDS = 10
 REFUSAL_SECONDS = 0.5
 SEND_SECONDS = 30
 AGAIN_SECONDS = 5
-# rsyslog writes three lines for each failure that it is told, so it is told one a minute.
+# rsyslog writes three lines for each failure that it is told, so it is told each new one, and the same once a minute.
 PATIENCE_SECONDS = 60
 LONGEST_PAUSE = 15
 LAST_SECONDS = 3
@@ -45,6 +45,7 @@ class Receiver:
         self.sent = 0  # bytes on this connection
         self.waiting: deque[tuple[int, bytes]] = deque()  # frames, and where each ends
         self.pause = 1.0
+        self.told = ""  # the failure that goes on
         self.ending = False
 
     def connect(self) -> None:
@@ -123,25 +124,26 @@ class Receiver:
         if self.socket is None:
             return
         try:
-            if select.select([self.socket], [], [], 0)[0]:
-                self.read()
             left = fcntl.ioctl(self.socket, termios.TIOCOUTQ, struct.pack("i", 0))
             acknowledged = self.sent - struct.unpack("i", left)[0]
             while self.waiting and self.waiting[0][0] <= acknowledged:
                 self.waiting.popleft()
+            if select.select([self.socket], [], [], 0)[0]:
+                self.read()
         except OSError:
             self.close()
 
     def send(self, line: bytes) -> None:
-        """Send one line, as often as it takes within a minute; raise an OSError where it takes longer."""
+        """Send one line; raise an OSError where it fails, after a minute where it goes on as before."""
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 self.once(line)
-                self.pause = 1.0
+                self.pause, self.told = 1.0, ""
                 return
-            except OSError:
-                if self.ending or time.monotonic() > end:
+            except OSError as error:
+                if self.ending or str(error) != self.told or time.monotonic() > end:
+                    self.told = str(error)
                     raise
                 self.sleep()
                 self.pause = min(2 * self.pause, LONGEST_PAUSE)
