@@ -1,32 +1,34 @@
 #!/usr/bin/python3 -I
-"""Send lines of syslog over TLS (RFC 5425) for rsyslog's module omprog, and say of each that it is on its way, or why not.
+"""Send lines of syslog over TLS (RFC 5425) for rsyslog's module omprog, and say of each when it is on its way.
 
 rsyslog's own output never reads, so it writes what comes next to a receiver that has gone, and that line is lost. This program
-reads: it knows a closed connection before it sends. What the receiver's kernel has not acknowledged is sent again.
+reads: it knows a closed connection before it sends. What the receiver's kernel has not acknowledged is sent again, by the next
+process where this one is told to end: rsyslog would forget the line that it waits for.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import json
+import math
 import os
 import select
 import signal
 import socket
 import ssl
 import struct
-import sys
+import syslog
 import termios
 import time
 from collections import deque
+from pathlib import Path
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 5
 # A receiver that refuses a certificate says so only after the handshake of TLS 1.3.
 REFUSAL_SECONDS = 0.5
 SEND_SECONDS = 30
 AGAIN_SECONDS = 5
-# rsyslog writes three lines for each failure that it is told, so it is told each new one, and the same once a minute.
-PATIENCE_SECONDS = 60
 LONGEST_PAUSE = 15
 LAST_SECONDS = 3
 
@@ -43,7 +45,11 @@ class Receiver:
         self.socket: socket.socket | None = None
         self.tried = 0.0
         self.sent = 0  # bytes on this connection
-        self.waiting: deque[tuple[int, bytes]] = deque()  # frames, and where each ends
+        # frames, and where each ends
+        self.waiting: deque[tuple[float, bytes]] = deque()
+        self.kept = Path(wanted.state) / "unsent.json"
+        if self.kept.exists():
+            self.waiting.extend((math.inf, text.encode()) for text in json.loads(self.kept.read_text()))
         self.pause = 1.0
         self.told = ""  # the failure that goes on
         self.ending = False
@@ -128,39 +134,46 @@ class Receiver:
             acknowledged = self.sent - struct.unpack("i", left)[0]
             while self.waiting and self.waiting[0][0] <= acknowledged:
                 self.waiting.popleft()
+            if not self.waiting:
+                self.kept.unlink(missing_ok=True)
             if select.select([self.socket], [], [], 0)[0]:
                 self.read()
         except OSError:
             self.close()
 
     def send(self, line: bytes) -> None:
-        """Send one line; raise an OSError where it fails, after a minute where it goes on as before."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        """Send one line, as often as it takes, or keep it where the service ends."""
+        frame = b"%d %s" % (len(line), line)
         while True:
             try:
-                self.once(line)
-                self.pause, self.told = 1.0, ""
-                return
+                self.once(frame)
+                break
             except OSError as error:
-                if self.ending or str(error) != self.told or time.monotonic() > end:
+                if str(error) != self.told:
                     self.told = str(error)
-                    raise
-                self.sleep()
+                    self.tell(syslog.LOG_WARNING, f"takes nothing: {error}")
+                end = time.monotonic() + self.pause
+                while not self.ending and time.monotonic() < end:
+                    time.sleep(0.1)
+                if self.ending:
+                    self.waiting.append((math.inf, frame))
+                    return
                 self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        if self.told:
+            self.tell(syslog.LOG_NOTICE, "takes lines again")
+        self.pause, self.told = 1.0, ""
 
-    def sleep(self) -> None:
-        """Wait for the pause to pass, or for the end of the service."""
-        end = time.monotonic() + self.pause
-        while time.monotonic() < end and not self.ending:
-            time.sleep(0.1)
+    def tell(self, priority: int, text: str) -> None:
+        """Write to the journal."""
+        syslog.syslog(priority, f"{self.wanted.address} port {self.wanted.port} {text}")
 
-    def once(self, line: bytes) -> None:
-        """Send one line; raise an OSError where it could not be handed over."""
+    def once(self, frame: bytes) -> None:
+        """Send one frame; raise an OSError where it could not be handed over."""
         self.look()
         try:
             if self.socket is None:
                 self.connect()
-            self.write(b"%d %s" % (len(line), line))
+            self.write(frame)
         except OSError:
             self.close()
             raise
@@ -174,12 +187,19 @@ class Receiver:
                 self.close()
 
     def finish(self) -> None:
-        """Wait a moment for what is under way, and take leave."""
+        """Wait a moment for what is under way, take leave, and keep the rest for the next process."""
         end = time.monotonic() + LAST_SECONDS
-        while self.waiting and time.monotonic() < end:
-            self.look()
-            self.again()
+        self.look()
+        while self.waiting and self.socket is not None and time.monotonic() < end:
             time.sleep(0.05)
+            self.look()
+        if self.waiting:
+            new = self.kept.with_suffix(".new")
+            with new.open("w", encoding="utf-8") as file:
+                json.dump([frame.decode(errors="replace") for _, frame in self.waiting], file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.kept)
         if self.socket is not None:
             try:
                 self.tls.unwrap()
@@ -198,10 +218,12 @@ class Receiver:
             self.socket = None
 
 
-def answer(text: str) -> None:
-    """Tell rsyslog: OK, or in one line what went wrong."""
-    sys.stdout.write(" ".join(text.split())[:1000] + "\n")
-    sys.stdout.flush()
+def answer() -> None:
+    """Tell rsyslog that it may go on."""
+    try:
+        os.write(1, b"OK\n")
+    except BrokenPipeError:
+        pass  # it waits no longer, and will have nothing more
 
 
 def main() -> None:
@@ -209,18 +231,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ca", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--state", required=True, help="a folder for what is not sent at the end")
     parser.add_argument("--certificate")
     parser.add_argument("--key")
     parser.add_argument("address")
     parser.add_argument("port", type=int)
     receiver = Receiver(parser.parse_args())
-    rest = b""
+    syslog.openlog("switchboard-logs")
 
     def end(*_: object) -> None:
-        receiver.ending = True  # rsyslog has been told too, and closes the pipe when it has handed over what it can
+        receiver.ending = True  # rsyslog is told too, and closes the pipe in the end
 
     signal.signal(signal.SIGTERM, end)
-    answer("OK")
+    answer()
+    rest = b""
     while True:
         sources = [0] if receiver.socket is None else [0, receiver.socket]
         ready = select.select(sources, [], [], 0.2 if receiver.waiting else None)[0]
@@ -233,12 +257,8 @@ def main() -> None:
             break
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            try:
-                receiver.send(line)
-                answer("OK")
-            except OSError as error:
-                place = f"{receiver.wanted.address} port {receiver.wanted.port}"
-                answer(f"{place} takes nothing: {error}")
+            receiver.send(line)
+            answer()
     receiver.finish()
 
 
