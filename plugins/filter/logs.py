@@ -67,7 +67,11 @@ def logs_rules(
     """
     if not logs_to:
         return []
-    broken = [*_broken_receiver(logs_to), *_broken_certificates(logs_to), *_broken_rest(queue_mb, files)]
+    broken = [
+        *_broken_receiver(logs_to),
+        *_broken_certificates(logs_to),
+        *_broken_rest(queue_mb, files),
+    ]
     return [
         {
             "variable": variable,
@@ -95,7 +99,12 @@ def _broken_receiver(logs_to: Mapping[str, Any]) -> Iterator[Broken]:
             yield f"logs_to.{key}", value, why, "Write one such as logs.example.org."
     port = logs_to.get("port", PORT)
     if not re.fullmatch("[0-9]+", str(port)) or not 1 <= int(port) <= 65535:
-        yield "logs_to.port", port, "that is no port.", f"Use 1 to 65535; {PORT} is syslog's over TLS."
+        yield (
+            "logs_to.port",
+            port,
+            "that is no port.",
+            f"Use 1 to 65535; {PORT} is syslog's over TLS.",
+        )
 
 
 def _broken_certificates(logs_to: Mapping[str, Any]) -> Iterator[Broken]:
@@ -117,7 +126,12 @@ def _broken_certificates(logs_to: Mapping[str, Any]) -> Iterator[Broken]:
             what = "no private key without a password" if key == "key" else "no certificate"
             yield f"logs_to.{key}", shown[key], f"there is {what}.", FILE
     if {"certificate", "key"} <= loaded.keys() and loaded["certificate"] != loaded["key"]:
-        yield "logs_to.key", "hidden", "it is not that of logs_to.certificate.", "Name the key that belongs to it."
+        yield (
+            "logs_to.key",
+            "hidden",
+            "it is not that of logs_to.certificate.",
+            "Name the key that belongs to it.",
+        )
 
 
 def _shown(value: Any) -> str:
@@ -138,10 +152,20 @@ def _loaded(key: str, text: str) -> bytes:
 
 def _broken_rest(queue_mb: int, files: Sequence[Mapping[str, str]]) -> Iterator[Broken]:
     if int(queue_mb) < LEAST_MB:
-        yield "logs_queue_mb", queue_mb, "the queue is written in files of 4 MB.", f"Use {LEAST_MB} or more."
+        yield (
+            "logs_queue_mb",
+            queue_mb,
+            "the queue is written in files of 4 MB.",
+            f"Use {LEAST_MB} or more.",
+        )
     for file in files:
         if not PATH.fullmatch(file["path"]) or ".." in file["path"]:
-            yield "logs_files", file["path"], "that is no whole path.", "Write one such as /var/log/lab/*.log."
+            yield (
+                "logs_files",
+                file["path"],
+                "that is no whole path.",
+                "Write one such as /var/log/lab/*.log.",
+            )
         if not PROGRAM.fullmatch(file["program"]):
             why = "that is no name of a program."
             yield "logs_files", file["program"], why, "Use up to 16 letters, digits, _, . and -."

@@ -2,11 +2,13 @@
 
     log_receiver.py ADDRESS PORT FOLDER FILE
 
-FOLDER has receiver.crt and receiver.key, and ca.crt, whose clients alone are let in. Told to end, it takes leave of each client.
+FOLDER has receiver.crt and receiver.key, and ca.crt, whose clients alone are let in. Told to end, it takes leave of
+each client.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -33,7 +35,7 @@ def serve(raw: socket.socket, context: ssl.SSLContext, path: Path, open_ones: li
             length += byte
         if not byte:
             return
-        text = stream.read(int(length)).decode()
+        text = stream.read(int(length)).decode(errors="replace")
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(text) + "\n")
 
@@ -50,10 +52,8 @@ def main() -> None:
     def leave(*_: object) -> None:
         for client in open_ones:
             client.settimeout(0.1)
-            try:
+            with contextlib.suppress(OSError, ValueError):  # one that is gone, or does not answer
                 client.unwrap()
-            except (OSError, ValueError):
-                pass  # that one is gone, or does not answer
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)

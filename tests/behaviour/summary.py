@@ -80,7 +80,8 @@ SUBJECTS = {
     ),
     "test_logs": Subject(
         "logs elsewhere",
-        "`journalctl -u switchboard-logs` says why the receiver takes nothing; what is not sent waits. " + ANEW,
+        "`journalctl -u switchboard-logs` says why the receiver takes nothing; what is not sent waits. "
+        + ANEW,
         "docs/operating.md#logs-elsewhere",
     ),
     "test_notifications": Subject(

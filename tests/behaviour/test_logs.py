@@ -37,7 +37,9 @@ def test_the_receiver_takes_what_is_sent(host: Host, receiver: dict[str, Any]) -
     """The logs reach their receiver: there is a connection to it, and nothing was refused in the last minutes."""
     host.run("logger -p user.debug 'make verify looks for the receiver of the logs'")
     for _ in range(PATIENCE):
-        connections = host.check_output("ss -Htnp state established dport = :%s", str(receiver["port"]))
+        connections = host.check_output(
+            "ss -Htnp state established dport = :%s", str(receiver["port"])
+        )
         if "log_sender" in connections:
             return
         time.sleep(1)
@@ -46,7 +48,9 @@ def test_the_receiver_takes_what_is_sent(host: Host, receiver: dict[str, Any]) -
 
 def arrived(host: Host, mark: str) -> list[tuple[str, ...]]:
     """Return host, program, kind and text of each frame at the receiver whose text has a mark."""
-    frames = [json.loads(line) for line in host.run("grep -F %s %s", mark, RECEIVED).stdout.splitlines()]
+    frames = [
+        json.loads(line) for line in host.run("grep -F %s %s", mark, RECEIVED).stdout.splitlines()
+    ]
     found = [match.groups() for frame in frames if (match := FRAME.fullmatch(frame))]
     assert len(found) == len(frames), f"not as RFC 5424 has it: {frames}"
     # sudo, by which these tests become root, writes their commands to the journal
@@ -73,7 +77,7 @@ def write(host: Host, *texts: str) -> None:
 
 
 def stand_in(host: Host, certificate: str) -> None:
-    """Let a receiver with one of the certificates listen: good, misnamed (of another name) or strange (of another CA)."""
+    """Let a receiver listen whose certificate is good, misnamed (of another name) or strange (of another CA)."""
     use = "cp {0}/{1}.crt {0}/receiver.crt; cp {0}/{1}.key {0}/receiver.key; systemctl restart log-receiver.service"
     host.check_output(use.format(HOME, certificate))
 
@@ -97,7 +101,9 @@ def test_a_line_of_the_journal_arrives_once(host: Host, receiver: dict[str, Any]
 
 
 @pytest.mark.disruptive
-def test_a_request_arrives_once(host: Host, receiver: dict[str, Any], deployed: dict[str, Any], address: str) -> None:
+def test_a_request_arrives_once(
+    host: Host, receiver: dict[str, Any], deployed: dict[str, Any], address: str
+) -> None:
     sites = web_sites(deployed, address)
     if not sites:
         pytest.skip("no Apache on this host")
@@ -106,7 +112,9 @@ def test_a_request_arrives_once(host: Host, receiver: dict[str, Any], deployed: 
         site.page(f"/{mark}")
     found = wait(host, mark, len(sites))
     requests = [frame for frame in found if frame[2] == "access"]
-    assert sorted(frame[1] for frame in requests) == sorted(f"apache2/{site.name}" for site in sites)
+    assert sorted(frame[1] for frame in requests) == sorted(
+        f"apache2/{site.name}" for site in sites
+    )
     assert {json.loads(frame[3])["path"] for frame in requests} == {f"/{mark}"}
 
 

@@ -1,4 +1,4 @@
-"""What the logs role refuses, and how its program sends: to the right receiver alone, and no line into a dead connection."""
+"""What the logs role refuses, and how its program sends: to the right receiver alone, each line once."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def test_what_can_be_sent_is_taken(folder: Path) -> None:
         ({"port": 65536}, "logs_to.port is 65536: that is no port. Use 1 to 65535"),
         ({"port": 0}, "logs_to.port is 0: that is no port."),
         ({"ca": None}, "logs_to.ca is empty: without it this host can't tell the receiver from"),
-        ({"ca": "/no/such.crt"}, "logs_to.ca is /no/such.crt: there is no certificate. Write its PEM"),
+        (
+            {"ca": "/no/such.crt"},
+            "logs_to.ca is /no/such.crt: there is no certificate. Write its PEM",
+        ),
         ({"certificate": None}, "logs_to.certificate is empty: a key is of no use without"),
         ({"key": None}, "logs_to.key is empty: a certificate is of no use without its key."),
         ({"key": "/no/such.key"}, "logs_to.key is hidden: there is no private key without"),
@@ -128,7 +131,11 @@ def test_a_key_of_another_certificate_is_refused_and_not_shown(folder: Path) -> 
     ("queue", "file", "start"),
     [
         (8, FILES[0], "logs_queue_mb is 8: the queue is written in files of 4 MB. Use 16 or more."),
-        (256, {"path": "lab.log", "program": "lab"}, "logs_files is lab.log: that is no whole path."),
+        (
+            256,
+            {"path": "lab.log", "program": "lab"},
+            "logs_files is lab.log: that is no whole path.",
+        ),
         (256, {"path": '/a"b', "program": "lab"}, 'logs_files is /a"b: that is no whole path.'),
         (256, {"path": "/a/b", "program": "my lab"}, "logs_files is my lab: that is no name of a"),
     ],
@@ -281,7 +288,7 @@ def test_a_line_whose_sender_is_refused_is_not_taken_for_sent(
 
 
 def test_what_is_not_acknowledged_is_sent_again(folder: Path, log: Log) -> None:
-    """A receiver stands still until all buffers are full, and is killed: what its kernel had not taken comes once more."""
+    """A receiver stands still until all buffers are full, and is killed: what its kernel had not taken comes again."""
     sender = Sender(folder, log, "--name", "logs.test", *client(folder))
     assert sender.give("<13>1 first") == "OK"
     log.lines(1)

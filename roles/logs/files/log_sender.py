@@ -1,14 +1,15 @@
 #!/usr/bin/python3 -I
 """Send lines of syslog over TLS (RFC 5425) for rsyslog's module omprog, and say of each when it is on its way.
 
-rsyslog's own output never reads, so it writes what comes next to a receiver that has gone, and that line is lost. This program
-reads: it knows a closed connection before it sends. What the receiver's kernel has not acknowledged is sent again, by the next
-process where this one is told to end: rsyslog would forget the line that it waits for.
+rsyslog's own output never reads, so it writes what comes next to a receiver that has gone, and that line is lost. This
+program reads: it knows a closed connection before it sends. What the receiver's kernel has not acknowledged is sent
+again, by the next process where this one is told to end: rsyslog would forget the line that it waits for.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import math
@@ -23,6 +24,7 @@ import termios
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 CONNECT_SECONDS = 5
 # A receiver that refuses a certificate says so only after the handshake of TLS 1.3.
@@ -31,6 +33,7 @@ SEND_SECONDS = 30
 AGAIN_SECONDS = 5
 LONGEST_PAUSE = 15
 LAST_SECONDS = 3
+ANY = "surrogateescape"  # a line may be no UTF-8
 
 
 class Gone(OSError):
@@ -49,7 +52,9 @@ class Receiver:
         self.waiting: deque[tuple[float, bytes]] = deque()
         self.kept = Path(wanted.state) / "unsent.json"
         if self.kept.exists():
-            self.waiting.extend((math.inf, text.encode()) for text in json.loads(self.kept.read_text()))
+            self.waiting.extend(
+                (math.inf, text.encode(errors=ANY)) for text in json.loads(self.kept.read_text())
+            )
         self.pause = 1.0
         self.told = ""  # the failure that goes on
         self.ending = False
@@ -196,19 +201,15 @@ class Receiver:
         if self.waiting:
             new = self.kept.with_suffix(".new")
             with new.open("w", encoding="utf-8") as file:
-                json.dump([frame.decode(errors="replace") for _, frame in self.waiting], file)
+                json.dump([frame.decode(errors=ANY) for _, frame in self.waiting], file)
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.kept)
         if self.socket is not None:
-            try:
-                self.tls.unwrap()
-            except (OSError, ValueError):
-                pass  # it waits for the other's leave; its own is made
-            try:
+            with contextlib.suppress(OSError, ValueError):
+                self.tls.unwrap()  # it would wait for the other's leave, too; its own is made
+            with contextlib.suppress(OSError):
                 self.flush()
-            except OSError:
-                pass  # nobody is there to hear it
             self.close()
 
     def close(self) -> None:
@@ -220,10 +221,8 @@ class Receiver:
 
 def answer() -> None:
     """Tell rsyslog that it may go on."""
-    try:
+    with contextlib.suppress(BrokenPipeError):  # it waits no longer, and will have nothing more
         os.write(1, b"OK\n")
-    except BrokenPipeError:
-        pass  # it waits no longer, and will have nothing more
 
 
 def main() -> None:
@@ -246,7 +245,7 @@ def main() -> None:
     answer()
     rest = b""
     while True:
-        sources = [0] if receiver.socket is None else [0, receiver.socket]
+        sources: list[Any] = [0] if receiver.socket is None else [0, receiver.socket]
         ready = select.select(sources, [], [], 0.2 if receiver.waiting else None)[0]
         receiver.look()
         receiver.again()
