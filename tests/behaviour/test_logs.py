@@ -34,7 +34,7 @@ def receiver(deployed: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_receiver_takes_what_is_sent(host: Host, receiver: dict[str, Any]) -> None:
-    """The logs reach their receiver: there is a connection to it, and nothing was refused in the last minutes."""
+    """The receiver of the logs is reached, and takes what is sent."""
     host.run("logger -p user.debug 'make verify looks for the receiver of the logs'")
     for _ in range(PATIENCE):
         connections = host.check_output(
