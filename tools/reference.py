@@ -26,6 +26,7 @@ ORDER = (
     "base",
     "access",
     "firewall",
+    "logs",
     "zookeeper",
     "kafka",
     "postgresql",

@@ -78,6 +78,12 @@ SUBJECTS = {
         "right.",
         "docs/backup.md#when-a-backup-fails",
     ),
+    "test_logs": Subject(
+        "logs elsewhere",
+        "`journalctl -u switchboard-logs` says why the receiver takes nothing; what is not sent waits. "
+        + ANEW,
+        "docs/operating.md#logs-elsewhere",
+    ),
     "test_notifications": Subject(
         "notifications",
         "Read the journal of the site's relay and of Kafka, then the site's error log.",

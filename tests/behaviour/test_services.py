@@ -34,6 +34,8 @@ def expected_units(deployed: dict[str, Any]) -> dict[str, str]:
     for site in deployed["valkey"].get("sites", []):
         if site["enabled"]:
             units[f"valkey-{site['name']}.service"] = site["name"]
+    if deployed["logs"]:
+        units["switchboard-logs.service"] = "switchboard-logs"
     return units
 
 
