@@ -35,6 +35,7 @@ ORDER = (
     "certificates",
     "apache",
     "backup",
+    "monitoring",
 )
 HEAD = """# Reference: every variable
 
