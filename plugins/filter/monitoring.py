@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from string import Template
@@ -252,6 +253,20 @@ def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def verify_word(report: Mapping[str, Any], host: str) -> str:
+    """Return what the metrics are to know of a verify, as JSON: when, the checks that fell short, the tasks that drifted.
+
+    Args:
+        report: as `make verify` writes it (docs/verify.md, "The data").
+        host: the name of one of its hosts; of one that was not looked at, nothing is known.
+    """
+    own = next((one for one in report["hosts"] if one["name"] == host), {})
+    drift = own.get("drift")
+    bad = [one for one in report["checks"] if one["host"] == host and one["result"] == "bad"]
+    tasks = None if drift is None else len([one for one in drift if not one["handler"]])
+    return json.dumps({"at": report["started"], "bad": len(bad), "drift": tasks})
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -270,5 +285,6 @@ class FilterModule:
                 monitoring_targets,
                 monitoring_unit,
                 monitoring_wanted,
+                verify_word,
             )
         }

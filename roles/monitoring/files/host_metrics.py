@@ -8,7 +8,6 @@ standard error; all else is noted all the same.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import struct
@@ -18,43 +17,34 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+LIBRARY = "/usr/local/lib/switchboard"
+sys.path.insert(0, LIBRARY)
+from site_metrics import (  # noqa: E402 - it stands there
+    FOLDER,
+    SECONDS,
+    Family,
+    closed,
+    load,
+    replace,
+    requests,
+    threads,
+    warn,
+    websockets,
+)
+
 ROOT = Path("/")
 CONFIG = "etc/switchboard/metrics.json"
-FOLDER = "var/lib/switchboard/metrics"
 NOTES = f"{FOLDER}/switchboard.prom"
-PLACES = f"{FOLDER}/places.json"
-SECONDS = 5.0  # that a broker has to answer
-BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-LONGEST = 64 * 2**20  # bytes of a log that one run reads; what is beyond is not counted
-Labels = dict[str, str]
-# name without its prefix, kind, help, [(labels, value)]
-Family = tuple[str, str, str, list[tuple[Labels, float]]]
+
+
+def alone(value: float) -> list[tuple[dict[str, str], float]]:
+    """Return the one sample of a metric without labels."""
+    return [({}, float(value))]
 
 
 def stamp(text: str) -> float:
     """Return a time of ISO 8601 in seconds of the UNIX epoch."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says; nothing where there is none."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return found
-
-
-def warn(text: str) -> None:
-    """Say what is wrong, as a warning of the journal (sd-daemon(3)); the unit keeps no lesser ones."""
-    print(f"<4>{text}", file=sys.stderr)
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 # -- what others have noted ------------------------------------------------------------------------------
@@ -87,19 +77,19 @@ def verified(root: Path) -> Iterator[Family]:
     """Yield what the last verify found, where it left word."""
     told = load(root / "var/lib/switchboard/verify.json")
     if told:
-        found = [({}, stamp(told["at"]))]
+        found = alone(stamp(told["at"]))
         yield "verify_timestamp_seconds", "gauge", "When the host was last verified.", found
-        found = [({}, float(told["bad"]))]
+        found = alone(told["bad"])
         yield "verify_checks_bad", "gauge", "How many of its checks fell short.", found
     if told.get("drift") is not None:
-        found = [({}, float(told["drift"]))]
+        found = alone(told["drift"])
         yield "verify_drift", "gauge", "How many tasks would have changed something.", found
 
 
 def reboot(root: Path) -> Iterator[Family]:
     """Yield whether what was updated waits for a reboot (Debian's update-notifier-common, unattended-upgrades)."""
     due = (root / "run/reboot-required").exists() or (root / "var/run/reboot-required").exists()
-    yield "reboot_required", "gauge", "Whether updates wait for a reboot.", [({}, float(due))]
+    yield "reboot_required", "gauge", "Whether updates wait for a reboot.", alone(due)
 
 
 # -- Kafka and ZooKeeper ---------------------------------------------------------------------------------
@@ -135,10 +125,13 @@ class Answer:
         self.position += struct.calcsize(form)
         return int(value)
 
-    def text(self) -> None:
+    def skip(self, count: int) -> None:
+        """Leave some bytes out."""
+        self.position += count
+
+    def skip_text(self) -> None:
         """Skip a text, which may be null."""
-        length = self.take(">h")
-        self.position += max(0, length)
+        self.skip(max(0, self.take(">h")))
 
     def numbers(self) -> int:
         """Return how many numbers an array of 32 bits each has, and skip it."""
@@ -148,17 +141,22 @@ class Answer:
 
 
 def partitions(data: bytes) -> dict[str, int]:
-    """Count the partitions, those without a leader and those with replicas that are behind, and the controller (1 or 0)."""
+    """Count the partitions, those without a leader and those with replicas that are behind, and the controller."""
     answer = Answer(data)
-    answer.take(">i"), answer.take(">i")  # the request's number, throttling
+    answer.skip(8)  # the request's number, throttling
     for _ in range(answer.take(">i")):  # brokers: number, host, port, rack
-        answer.take(">i"), answer.text(), answer.take(">i"), answer.text()
-    answer.text()  # the cluster
+        answer.skip(4)
+        answer.skip_text()
+        answer.skip(4)
+        answer.skip_text()
+    answer.skip_text()  # the cluster
     found = {"controller": int(answer.take(">i") >= 0), "all": 0, "leaderless": 0, "behind": 0}
     for _ in range(max(0, answer.take(">i"))):
-        answer.take(">h"), answer.text(), answer.take(">b")
+        answer.skip(2)  # its error
+        answer.skip_text()
+        answer.skip(1)  # whether it is Kafka's own
         for _ in range(answer.take(">i")):
-            answer.take(">h"), answer.take(">i")
+            answer.skip(6)  # an error, the partition's number
             leader = answer.take(">i")
             replicas, in_sync = answer.numbers(), answer.numbers()
             found["all"] += 1
@@ -174,7 +172,7 @@ def kafka(address: str, folder: str) -> Iterator[Family]:
     except (OSError, struct.error) as error:
         warn(f"Kafka at {address}: {error}")
         found = {"controller": 0}
-    up = [({}, float(found["controller"]))]
+    up = alone(found["controller"])
     yield "kafka_up", "gauge", "Whether the broker answers and knows a controller.", up
     for key, name, text in (
         ("all", "kafka_partitions", "Partitions of all topics."),
@@ -182,10 +180,10 @@ def kafka(address: str, folder: str) -> Iterator[Family]:
         ("behind", "kafka_partitions_under_replicated", "Those with a replica that is behind."),
     ):
         if key in found:
-            yield name, "gauge", text, [({}, float(found[key]))]
+            yield name, "gauge", text, alone(found[key])
     if folder and os.path.isdir(folder):
         disk = os.statvfs(folder)
-        free = [({}, 100.0 * disk.f_bavail / max(1, disk.f_blocks))]
+        free = alone(100.0 * disk.f_bavail / max(1, disk.f_blocks))
         yield "kafka_disk_free_percent", "gauge", "What is free of the disk with its data.", free
 
 
@@ -199,124 +197,8 @@ def zookeeper(address: str) -> Iterator[Family]:
                 said = answer.read(65536)
     except OSError as error:
         warn(f"ZooKeeper at {address}: {error}")
-    serves = [({}, float(b"\nMode: " in said))]
+    serves = alone(b"\nMode: " in said)
     yield "zookeeper_serving", "gauge", "Whether ZooKeeper serves, with a quorum.", serves
-
-
-# -- the sites -------------------------------------------------------------------------------------------
-
-
-def closed(root: Path, sites: list[dict[str, Any]], folder: str) -> Iterator[Family]:
-    """Yield whether each site is closed for maintenance."""
-    values = [
-        ({"site": site["name"]}, float((root / folder.lstrip("/") / site["name"]).exists()))
-        for site in sites
-    ]
-    yield "site_maintenance", "gauge", "Whether it is closed for maintenance.", values
-
-
-def open_sockets(root: Path, ports: set[int]) -> dict[int, tuple[int, int]]:
-    """Map each port to how many connections to it are open, and the bytes that wait in it (proc(5), net/tcp)."""
-    found = dict.fromkeys(ports, (0, 0))
-    for name in ("tcp", "tcp6"):
-        path = root / "proc/net" / name
-        for line in path.read_text().splitlines()[1:] if path.exists() else []:
-            fields = line.split()
-            port = int(fields[1].rpartition(":")[2], 16)
-            if port in ports and fields[3] == "01":  # established
-                count, waiting = found[port]
-                found[port] = (count + 1, waiting + int(fields[4].partition(":")[0], 16))
-    return found
-
-
-def websockets(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
-    """Yield the WebSockets of each site, how many it may have, and what their readers have not taken."""
-    live = [site for site in sites if site["websocket_port"]]
-    found = open_sockets(root, {site["websocket_port"] for site in live})
-    for name, text, value in (
-        ("open", "Connections of Apache to Daphne.", lambda site, told: told[0]),
-        ("limit", "How many it may have.", lambda site, told: site["max_websockets"]),
-        ("unsent_bytes", "What waits in the kernel to be read.", lambda site, told: told[1]),
-    ):
-        values = [
-            ({"site": site["name"]}, float(value(site, found[site["websocket_port"]])))
-            for site in live
-        ]
-        yield f"websockets_{name}", "gauge", text, values
-
-
-def new_lines(folder: Path, kept: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the lines that were added to a site's log since the last run; what is kept of its place changes with it.
-
-    Apache begins a new file each day, and access.json is the newest one's second name.
-    """
-    newest = folder / "access.json"
-    if not newest.exists():
-        return
-    number, end = newest.stat().st_ino, newest.stat().st_size
-    former = kept.get("inode")
-    files = []
-    if former is None:
-        kept["offset"] = end  # what was there before anybody counted
-    elif former != number:
-        old = next((p for p in folder.glob("access-*.json") if p.stat().st_ino == former), None)
-        files = [(old, kept["offset"])] if old else []
-        kept["offset"] = 0
-    files.append((newest, min(kept["offset"], end)))
-    kept["inode"] = number
-    for path, offset in files:
-        with path.open("rb") as log:
-            log.seek(offset)
-            data = log.read(LONGEST)
-            whole = data[: data.rfind(b"\n") + 1]
-            kept["offset"] = end if len(data) == LONGEST else offset + len(whole)
-            yield from whole.splitlines()
-
-
-def count(line: bytes, kept: dict[str, Any]) -> None:
-    """Count one request: its answer and how long it took; a WebSocket is none, and took as long as it was open."""
-    try:
-        told = json.loads(line)
-        status, seconds = int(told["status"]), int(told["microseconds"]) / 1e6
-    except (ValueError, KeyError, TypeError):
-        return
-    if status == 101:
-        return
-    classes, buckets = kept["classes"], kept["buckets"]
-    name = f"{status // 100}xx"
-    classes[name] = classes.get(name, 0) + 1
-    kept["seconds"] += seconds
-    for index, bound in enumerate(BUCKETS):
-        buckets[index] += seconds <= bound
-
-
-def requests(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
-    """Yield the answers that each site's visitors got, counted in its log from run to run."""
-    kept = load(root / PLACES)
-    totals, times, sums, counts = [], [], [], []
-    for site in sites:
-        name = site["name"]
-        new = {"classes": {}, "buckets": [0] * len(BUCKETS), "seconds": 0.0}
-        own = kept.setdefault(name, new)
-        if len(own["buckets"]) != len(BUCKETS):
-            own |= new
-        for line in new_lines(root / "var/log/apache2" / name, own):
-            count(line, own)
-        every = {**dict.fromkeys(("2xx", "3xx", "4xx", "5xx"), 0), **own["classes"]}
-        totals += [({"site": name, "class": key}, value) for key, value in sorted(every.items())]
-        whole = float(sum(every.values()))
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        times += [
-            ({"site": name, "le": bound}, float(value))
-            for bound, value in zip(bounds, [*own["buckets"], whole], strict=True)
-        ]
-        sums.append(({"site": name}, own["seconds"]))
-        counts.append(({"site": name}, whole))
-    replace(root / PLACES, json.dumps({site["name"]: kept[site["name"]] for site in sites}))
-    yield "http_requests_total", "counter", "Answers of Apache, by their class.", totals
-    yield "http_request_seconds_bucket", "", "", times
-    yield "http_request_seconds_sum", "", "", sums
-    yield "http_request_seconds_count", "", "", counts
 
 
 # -- all of it -------------------------------------------------------------------------------------------
@@ -342,7 +224,11 @@ def gather(root: Path, config: dict[str, Any]) -> tuple[list[Family], list[str]]
     """Return all that can be noted, and what went wrong."""
     sites = config["sites"]
     parts = [backups(root), verified(root), reboot(root), websockets(root, sites)]
-    parts += [requests(root, sites), closed(root, sites, config["maintenance_dir"])]
+    parts += [
+        threads(root, sites),
+        requests(root, sites),
+        closed(root, sites, config["maintenance_dir"]),
+    ]
     if config["kafka"]:
         parts.append(kafka(config["kafka"], config["kafka_data_dir"]))
     if config["zookeeper"]:

@@ -1,0 +1,217 @@
+"""Each alert arrives in a real mailbox when the real thing happens, and its end does when it is over.
+
+`make test` runs the short ones, `make soak` all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.alerts.watched import ADDRESS, RULES, SITE, Watched, listening, words_of
+from tests.refusals.bench import ROOT
+
+SOAK = "SWITCHBOARD_SOAK"
+SMALL = "/mnt/switchboard-alerts"
+STATUS = "/var/lib/switchboard/backup/status.json"
+AGE = f"""import json
+told = json.load(open("{STATUS}"))
+told["sites"]["{SITE}"]["last_good"]["at"] = "2026-01-01T00:00:00Z"
+open("{STATUS}", "w").write(json.dumps(told))"""
+LOST = '{"version":1,"partitions":{"0":[99]}}'
+# Each of mod_wsgi's processes stands still most of the time.
+STUTTER = (
+    "while true; do pkill -STOP -f '^.wsgi:'; sleep 1.6; pkill -CONT -f '^.wsgi:'; sleep 0.4; done"
+)
+
+# What cannot be made to happen here, and why.
+ELSEWHERE = {
+    "ClockOff": "a container has the clock of its machine",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the thing is made to happen, and how it is made good."""
+
+    alert: str
+    fault: str | Callable[[Watched], None]
+    repair: str | Callable[[Watched], None]
+    says: str
+    short: bool = False
+
+
+def fill_kafka_disk(watched: Watched) -> None:
+    watched.host.check_output(
+        "fallocate --length $(df --output=size -B1 /var/lib/kafka | awk 'NR>1{print int($1/100)}') "
+        "/var/lib/kafka/.filler"
+    )
+
+
+def leave_word(drift: list[dict[str, object]]) -> Callable[[Watched], None]:
+    """Return what leaves word of a verify that found so much drift."""
+
+    def leave(watched: Watched) -> None:
+        host = {"name": watched.bench.name, "drift": drift}
+        report = {"started": "2026-11-29T00:00:00+00:00", "hosts": [host], "checks": []}
+        path = watched.folder / "report.json"
+        path.write_text(json.dumps(report))
+        run = watched.bench.play(
+            ROOT / "playbooks" / "verified.yml",
+            {"verify_report": str(path), "monitoring_mail_to": ADDRESS},
+        )
+        assert run.code == 0, run.output
+
+    return leave
+
+
+CASES = [
+    Case(
+        "SiteDown",
+        "systemctl stop apache2",
+        "systemctl start apache2",
+        f"The site {SITE} does not answer",
+        short=True,
+    ),
+    Case(
+        "SiteSlow",
+        f'systemd-run --quiet --collect --unit=switchboard-stutter sh -c "{STUTTER}"',
+        "systemctl stop switchboard-stutter; pkill -CONT -f '^.wsgi:'",
+        f"Pages of the site {SITE} take",
+    ),
+    Case(
+        "SiteErrors",
+        lambda watched: (
+            watched.host.check_output("systemctl stop kafka"),
+            watched.visitors("errors"),
+        )[0],
+        lambda watched: (
+            watched.host.check_output("systemctl start kafka"),
+            watched.visitors_leave(),
+        )[0],
+        f"of the requests to the site {SITE} end with a server error",
+    ),
+    Case(
+        "SocketsNearLimit",
+        lambda watched: watched.visitors("sockets", "12"),
+        lambda watched: watched.visitors_leave(),
+        f"The site {SITE} has 1.2 % of the WebSockets",
+    ),
+    Case(
+        "ThreadsUsedUp",
+        lambda watched: watched.visitors("threads", "40"),
+        lambda watched: watched.visitors_leave(),
+        f"the threads that serve pages of the site {SITE} are busy",
+        short=True,
+    ),
+    Case(
+        "KafkaDown",
+        "systemctl stop kafka",
+        "systemctl start kafka",
+        "Kafka does not answer.",
+        short=True,
+    ),
+    Case(
+        "KafkaDiskFilling",
+        fill_kafka_disk,
+        "rm /var/lib/kafka/.filler",
+        "of the disk with Kafka's data are free",
+    ),
+    Case(
+        "ZooKeeperWithoutQuorum",
+        "systemctl stop zookeeper",
+        "systemctl start zookeeper; sleep 5; systemctl start kafka",
+        "ZooKeeper does not answer, or has no quorum.",
+    ),
+    Case(
+        "CertificateExpires",
+        lambda watched: watched.serve_tls(days=9),
+        lambda watched: watched.serve_tls(days=90),
+        "The certificate of the site certificate ends in 8.",
+    ),
+    Case(
+        "BackupOld",
+        lambda watched: watched.host.check_output(
+            "switchboard-backup run >/dev/null && python3 -c %s", AGE
+        ),
+        "switchboard-backup run",
+        f"The last good backup of the site {SITE} is",
+        short=True,
+    ),
+    Case(
+        "DiskFull",
+        f"mkdir -p {SMALL} && mount -t tmpfs -o size=20m,mode=755 none {SMALL}"
+        f" && fallocate --length 19700KiB {SMALL}/filler"
+        # a container shares no mount with the units that run already, as a server does
+        "; systemctl restart prometheus-node-exporter",
+        f"umount {SMALL}; rmdir {SMALL}; systemctl restart prometheus-node-exporter",
+        f"The disk at {SMALL} is full",
+        short=True,
+    ),
+    Case(
+        "RebootRequired",
+        "touch /run/reboot-required",
+        "rm /run/reboot-required",
+        "wait for a reboot",
+    ),
+    Case(
+        "DriftFound",
+        leave_word([{"task": "Write", "handler": False}]),
+        leave_word([]),
+        "The last verify found 1 tasks",
+    ),
+    Case(
+        "TargetDown",
+        "systemctl stop prometheus-apache-exporter",
+        "systemctl start prometheus-apache-exporter",
+        "Nothing tells about apache",
+    ),
+    Case(
+        "NotesOld",
+        "systemctl stop switchboard-metrics.timer",
+        "systemctl start switchboard-metrics.timer",
+        "The notes on this host are",
+    ),
+]
+CHOSEN = [case for case in CASES if case.short or os.environ.get(SOAK)]
+
+
+def do(watched: Watched, what: str | Callable[[Watched], None]) -> None:
+    if callable(what):
+        what(watched)
+    else:
+        watched.host.check_output("sh -c %s", what)
+
+
+def test_each_alert_is_made_to_happen() -> None:
+    assert {case.alert for case in CASES} | ELSEWHERE.keys() == RULES["alerts"].keys()
+
+
+def test_all_of_it_listens_on_loopback_alone(watched: Watched) -> None:
+    told = watched.host.check_output("ss -Hltnp")
+    ours = listening("\n".join(line for line in told.splitlines() if "prometheus" in line))
+    assert len(ours) >= 5
+    assert [place for place in ours if not place.startswith("127.0.0.1:")] == []
+
+
+def test_a_second_run_changes_nothing(watched: Watched) -> None:
+    run = watched.play()
+    assert run.code == 0
+    assert "changed=0 " in run.output, run.output[-3000:]
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.alert)
+def test_an_alert_is_mailed_and_its_end_too(watched: Watched, case: Case) -> None:
+    watched.forget()
+    try:
+        do(watched, case.fault)
+        mail = words_of(watched.mailed(case.alert))
+        assert case.says in mail, mail
+        assert f"docs/alerts.md#{case.alert.lower()}" in mail
+    finally:
+        do(watched, case.repair)
+    watched.mailed(case.alert, "resolved", 90)
