@@ -254,7 +254,7 @@ def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def verify_word(report: Mapping[str, Any], host: str) -> str:
-    """Return what the metrics are to know of a verify, as JSON: when, the checks that fell short, the tasks that drifted.
+    """Return what the metrics are to know of a verify, as JSON: when it was, bad checks, tasks that drifted.
 
     Args:
         report: as `make verify` writes it (docs/verify.md, "The data").
@@ -273,18 +273,15 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
         return {
-            function.__name__: function
-            for function in (
-                monitoring_alertmanager,
-                monitoring_alerts,
-                monitoring_blackbox,
-                monitoring_inputs,
-                monitoring_lacking,
-                monitoring_ports,
-                monitoring_prometheus,
-                monitoring_targets,
-                monitoring_unit,
-                monitoring_wanted,
-                verify_word,
-            )
+            "monitoring_alertmanager": monitoring_alertmanager,
+            "monitoring_alerts": monitoring_alerts,
+            "monitoring_blackbox": monitoring_blackbox,
+            "monitoring_inputs": monitoring_inputs,
+            "monitoring_lacking": monitoring_lacking,
+            "monitoring_ports": monitoring_ports,
+            "monitoring_prometheus": monitoring_prometheus,
+            "monitoring_targets": monitoring_targets,
+            "monitoring_unit": monitoring_unit,
+            "monitoring_wanted": monitoring_wanted,
+            "verify_word": verify_word,
         }

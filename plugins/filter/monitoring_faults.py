@@ -138,6 +138,13 @@ def _is_number(value: Any) -> bool:
 def _broken_sites(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
     for site in sites:
         about = f"(site {site['name']})"
+        if site["name"] == "prometheus":
+            yield (
+                "sites",
+                site["name"],
+                "Debian's Prometheus runs as the user of that name.",
+                "Give the site another one.",
+            )
         if not re.fullmatch(r"/[^\s?#]*", site["path"]):
             yield "path", site["path"], "that is no path of a site.", f"Begin with a slash. {about}"
         for place in site["metrics"]:

@@ -22,7 +22,30 @@ AGE = f"""import json
 told = json.load(open("{STATUS}"))
 told["sites"]["{SITE}"]["last_good"]["at"] = "2026-01-01T00:00:00Z"
 open("{STATUS}", "w").write(json.dumps(told))"""
-LOST = '{"version":1,"partitions":{"0":[99]}}'
+ZOOKEEPER = "/usr/share/zookeeper/bin/zkCli.sh -server 127.0.0.1:2181"
+KAFKA = "--bootstrap-server 127.0.0.1:9092"
+# A topic whose only replica in sync is on a broker that is gone, as ZooKeeper has it then.
+LOSE = f"""set -e
+kafka-topics.sh {KAFKA} --create --topic alerts.lost --partitions 1
+systemctl stop kafka
+change() {{ {ZOOKEEPER} set $1 "$({ZOOKEEPER} get $1 2>/dev/null | tail -1 | sed "$2")"; }}
+change /brokers/topics/alerts.lost 's/"0":\\[1\\]/"0":[99,1]/'
+change /brokers/topics/alerts.lost/partitions/0/state 's/"leader":1/"leader":99/; s/"isr":\\[1\\]/"isr":[99]/'
+systemctl start kafka
+"""
+FIND = f"{ZOOKEEPER} deleteall /brokers/topics/alerts.lost; systemctl restart kafka"
+# A notification that Kafka has no topic for.
+LATE = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from notifications.notify import notify
+from notifications.topics import Kind
+person = get_user_model().objects.get(username="watcher")
+with transaction.atomic():
+    notify(kind=Kind("owner"), action="late", recipients=[person], actor=person, resource=person, message="late",
+           link="/", tell_actor=True)
+"""
+FREEZE = f"systemctl kill --signal={{}} daphne-{SITE}@1"
 # Each of mod_wsgi's processes stands still most of the time.
 STUTTER = (
     "while true; do pkill -STOP -f '^.wsgi:'; sleep 1.6; pkill -CONT -f '^.wsgi:'; sleep 0.4; done"
@@ -108,6 +131,22 @@ CASES = [
         f"the threads that serve pages of the site {SITE} are busy",
         short=True,
     ),
+    Case(
+        "OutboxOld",
+        lambda watched: watched.host.check_output(
+            f"cd / && kafka-topics.sh {KAFKA} --delete --topic {SITE}.owner && {SITE}-manage shell -v 0 -c %s",
+            LATE,
+        ),
+        f"kafka-topics.sh {KAFKA} --create --topic {SITE}.owner --partitions 3",
+        f"A notification of the site {SITE} has waited for Kafka",
+    ),
+    Case(
+        "ConsumerLag",
+        FREEZE.format("STOP"),
+        FREEZE.format("CONT"),
+        f"Processes of the site {SITE} lag behind Kafka",
+    ),
+    Case("KafkaWithoutLeader", LOSE, FIND, "1 partitions of Kafka have no leader."),
     Case(
         "KafkaDown",
         "systemctl stop kafka",

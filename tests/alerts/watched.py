@@ -115,6 +115,7 @@ class Watched:
                 "site_window_seconds": 20,
                 "sockets_percent": 0.9,
                 "outbox_seconds": 3,
+                "silence_seconds": 5,
                 "kafka_disk_free_percent": self.kafka_free,
                 "notes_seconds": 10,
                 "disk_hours": 0,
