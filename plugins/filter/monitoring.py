@@ -260,7 +260,7 @@ def verify_word(report: Mapping[str, Any], host: str) -> str:
         report: as `make verify` writes it (docs/verify.md, "The data").
         host: the name of one of its hosts; of one that was not looked at, nothing is known.
     """
-    own = next((one for one in report["hosts"] if one["name"] == host), {})
+    own: Mapping[str, Any] = next((one for one in report["hosts"] if one["name"] == host), {})
     drift = own.get("drift")
     bad = [one for one in report["checks"] if one["host"] == host and one["result"] == "bad"]
     tasks = None if drift is None else len([one for one in drift if not one["handler"]])

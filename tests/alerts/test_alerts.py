@@ -75,6 +75,16 @@ def fill_kafka_disk(watched: Watched) -> None:
     )
 
 
+def ask_for_errors(watched: Watched) -> None:
+    watched.host.check_output("systemctl stop kafka")
+    watched.visitors("errors")
+
+
+def ask_no_more(watched: Watched) -> None:
+    watched.host.check_output("systemctl start kafka")
+    watched.visitors_leave()
+
+
 def leave_word(drift: list[dict[str, object]]) -> Callable[[Watched], None]:
     """Return what leaves word of a verify that found so much drift."""
 
@@ -108,14 +118,8 @@ CASES = [
     ),
     Case(
         "SiteErrors",
-        lambda watched: (
-            watched.host.check_output("systemctl stop kafka"),
-            watched.visitors("errors"),
-        )[0],
-        lambda watched: (
-            watched.host.check_output("systemctl start kafka"),
-            watched.visitors_leave(),
-        )[0],
+        ask_for_errors,
+        ask_no_more,
         f"of the requests to the site {SITE} end with a server error",
     ),
     Case(
@@ -170,7 +174,7 @@ CASES = [
         "CertificateExpires",
         lambda watched: watched.serve_tls(days=9),
         lambda watched: watched.serve_tls(days=90),
-        "The certificate of the site certificate ends in 8.",
+        "The certificate of the site certificate ends in 9 days.",
     ),
     Case(
         "BackupOld",

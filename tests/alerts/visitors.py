@@ -89,4 +89,9 @@ def threads(number: int) -> None:
 
 
 if __name__ == "__main__":
-    {"errors": errors, "sockets": sockets, "threads": threads}[sys.argv[2]](*map(int, sys.argv[3:]))
+    if sys.argv[2] == "errors":
+        errors()
+    elif sys.argv[2] == "sockets":
+        sockets(int(sys.argv[3]))
+    else:
+        threads(int(sys.argv[3]))

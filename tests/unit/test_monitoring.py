@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import struct
@@ -338,7 +339,10 @@ def test_answers_are_counted_once_also_over_midnight(tmp_path: Path) -> None:
     folder = tmp_path / "var/log/apache2/lab"
     today = write(folder, "access-20261128.json", line(200, 9))
     (folder / "access.json").hardlink_to(today)
-    counted = lambda: values(site_metrics.requests(tmp_path, [LAB]))  # noqa: E731 - it is short
+
+    def counted() -> dict[str, float]:
+        return values(site_metrics.requests(tmp_path, [LAB]))
+
     assert counted()['http_requests_total{site="lab",class="2xx"}'] == 0, "before anybody counted"
     with today.open("a") as log:
         log.write(line(200, 0.2) + line(500, 3) + line(101, 3600) + "no JSON\n" + '{"status": 2')
@@ -367,7 +371,7 @@ def test_a_process_of_mod_wsgi_tells_how_busy_it_is(
     monkeypatch.setitem(sys.modules, "mod_wsgi", fake)
     site = f"lab{time.monotonic_ns()}"
     wsgi_numbers.tell(site)
-    user = SimpleNamespace(pw_uid=__import__("os").getuid())
+    user = SimpleNamespace(pw_uid=os.getuid())
     monkeypatch.setattr(site_metrics.pwd, "getpwnam", lambda _: user)
     found = values(site_metrics.threads(Path("/"), [{**LAB, "name": site}]))
     assert found == {
