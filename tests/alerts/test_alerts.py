@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from tests.alerts.watched import ADDRESS, RULES, SITE, Watched, listening, words_of
+from tests.alerts.watched import ADDRESS, RULES, SITE, Watched, listening, until, words_of
 from tests.refusals.bench import ROOT
 
 SOAK = "SWITCHBOARD_SOAK"
+PASSWORD = "/etc/prometheus/switchboard/smtp.password"
 SMALL = "/mnt/switchboard-alerts"
 STATUS = "/var/lib/switchboard/backup/status.json"
 AGE = f"""import json
@@ -69,10 +71,8 @@ class Case:
 
 
 def fill_kafka_disk(watched: Watched) -> None:
-    watched.host.check_output(
-        "fallocate --length $(df --output=size -B1 /var/lib/kafka | awk 'NR>1{print int($1/100)}') "
-        "/var/lib/kafka/.filler"
-    )
+    size = "$(($(df --output=size -B1 /var/lib/kafka | tail -1) / 100))"
+    watched.host.check_output(f"fallocate --length {size} /var/lib/kafka/.filler")
 
 
 def ask_for_errors(watched: Watched) -> None:
@@ -161,7 +161,7 @@ CASES = [
     Case(
         "KafkaDiskFilling",
         fill_kafka_disk,
-        "rm /var/lib/kafka/.filler",
+        "rm -f /var/lib/kafka/.filler",
         "of the disk with Kafka's data are free",
     ),
     Case(
@@ -245,6 +245,39 @@ def test_a_second_run_changes_nothing(watched: Watched) -> None:
     run = watched.play()
     assert run.code == 0
     assert "changed=0 " in run.output, run.output[-3000:]
+
+
+def test_a_site_that_is_closed_for_maintenance_is_not_down(watched: Watched) -> None:
+    watched.forget()
+    file = f"/var/lib/switchboard/maintenance/{SITE}"
+    watched.host.check_output("touch %s", file)
+    try:
+        down = f'min_over_time(probe_success{{site="{SITE}"}}[1m])'
+        assert until(30, lambda: watched.value(down) == "0")
+        assert until(
+            30, lambda: watched.value(f'switchboard_site_maintenance{{site="{SITE}"}}') == "1"
+        )
+        time.sleep(10)  # longer than the alert waits
+        assert watched.value('ALERTS{alertname="SiteDown", alertstate="firing"}') == ""
+    finally:
+        watched.host.check_output("rm %s", file)
+    assert until(30, lambda: watched.value(f'probe_success{{site="{SITE}"}}') == "1")
+
+
+def test_the_password_of_the_mail_server_shows_nowhere(watched: Watched) -> None:
+    secret = "hush-of-a-test"
+    run = watched.play("--diff", "-vv", monitoring_smtp_user="lab", monitoring_smtp_password=secret)
+    try:
+        assert run.code == 0, run.output[-3000:]
+        assert secret not in run.output
+        found = watched.host.run(f"grep -rl {secret} /etc /run /var/lib 2>/dev/null").stdout.split()
+        assert {path for path in found if not path.startswith("/run/credentials/")} == {PASSWORD}
+        assert watched.host.check_output("stat -c '%%a %%U' %s", PASSWORD) == "600 root"
+        told = watched.host.check_output("curl -s http://127.0.0.1:9093/api/v2/status")
+        assert "auth_username: lab" in told
+        assert secret not in told + watched.host.check_output("ps -eo args | grep -v grep")
+    finally:
+        assert watched.play().code == 0
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.alert)

@@ -80,8 +80,8 @@ SUBJECTS = {
     ),
     "test_monitoring": Subject(
         "monitoring",
-        "docs/alerts.md has for each alert what it means and the first three things to do; what does not run says why in "
-        "its journal.",
+        "docs/alerts.md has for each alert what it means and the first three things to do; what does not run says "
+        "why in its journal.",
         "docs/alerts.md",
     ),
     "test_notifications": Subject(

@@ -49,12 +49,12 @@ def test_nobody_else_reaches_it(host: Host, watched: dict[str, Any]) -> None:
 
 
 def test_everything_tells_of_itself(host: Host, watched: dict[str, Any]) -> None:
-    """Each exporter, and each site that has metrics, answered Prometheus the last time; the notes on the host are young."""
+    """Each exporter, and each site that has metrics, answered Prometheus the last time; the host's notes are young."""
     targets = asked(host, watched, "targets?state=active")["activeTargets"]
     assert targets
     down = [f"{one['labels']}: {one['lastError']}" for one in targets if one["health"] == "down"]
     assert not down, "\n".join(down)
-    age = time.time() - float(host.check_output("stat -c %Y %s", NOTES))
+    age = time.time() - float(host.check_output("stat -c %%Y %s", NOTES))
     assert age < 600, journal(host, "switchboard-metrics.service")
 
 
