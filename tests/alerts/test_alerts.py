@@ -264,19 +264,30 @@ def test_a_site_that_is_closed_for_maintenance_is_not_down(watched: Watched) -> 
     assert until(30, lambda: watched.value(f'probe_success{{site="{SITE}"}}') == "1")
 
 
-def test_the_password_of_the_mail_server_shows_nowhere(watched: Watched) -> None:
-    secret = "hush-of-a-test"
-    run = watched.play("--diff", "-vv", monitoring_smtp_user="lab", monitoring_smtp_password=secret)
+def test_the_password_reaches_the_mail_server_and_nothing_else(watched: Watched) -> None:
+    secret, host = "hush-of-a-test", watched.host
+    program, given = "/run/switchboard-mail-server.py", "/root/given-to-the-mail-server"
+    watched.write(program, (ROOT / "tests" / "alerts" / "mail_server.py").read_text())
+    start = f"systemd-run --quiet --collect --unit=switchboard-mail-server python3 {program} 2526 {given}"
+    host.check_output(start)
+    log_in = {"monitoring_smtp_user": "lab", "monitoring_smtp_password": secret}
     try:
+        run = watched.play("--diff", "-vv", monitoring_smtp="127.0.0.1:2526", **log_in)
         assert run.code == 0, run.output[-3000:]
         assert secret not in run.output
-        found = watched.host.run(f"grep -rl {secret} /etc /run /var/lib 2>/dev/null").stdout.split()
-        assert {path for path in found if not path.startswith("/run/credentials/")} == {PASSWORD}
-        assert watched.host.check_output("stat -c '%%a %%U' %s", PASSWORD) == "600 root"
-        told = watched.host.check_output("curl -s http://127.0.0.1:9093/api/v2/status")
+        host.check_output("touch /run/reboot-required")
+        assert until(30, lambda: host.run("test -s %s", given).rc == 0), watched.state(
+            "RebootRequired"
+        )
+        assert host.check_output("cat %s", given) == f"lab {secret}"
+        found = host.run(f"grep -rl {secret} /etc /run /var/lib 2>/dev/null").stdout.split()
+        assert found == [PASSWORD]
+        assert host.check_output("stat -c '%%a %%U:%%G' %s", PASSWORD) == "640 root:prometheus"
+        told = host.check_output("curl -s http://127.0.0.1:9093/api/v2/status")
         assert "auth_username: lab" in told
-        assert secret not in told + watched.host.check_output("ps -eo args | grep -v grep")
+        assert secret not in told + host.check_output("ps -eo args | grep -v grep")
     finally:
+        host.run("systemctl stop switchboard-mail-server; rm -f /run/reboot-required %s", given)
         assert watched.play().code == 0
 
 

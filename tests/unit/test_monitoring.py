@@ -54,7 +54,7 @@ GOOD: dict[str, Any] = {
     "alertmanager": "127.0.0.1:9093",
     "blackbox": "127.0.0.1:9115",
     "targets": {"node": "127.0.0.1:9100"},
-    "password_file": "/run/credentials/x/smtp",
+    "password_file": "/etc/prometheus/switchboard/smtp.password",
 }
 LAB: dict[str, Any] = {
     "name": "lab",
