@@ -66,7 +66,7 @@ restore: setup ## Bring a site back to a snapshot (SITE=lab AT=id or 2026-11-28T
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/restore.yml $(of_site) $(if $(AT),-e at=$(AT)) $(OPTIONS)
 
 verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
-	@$(active) python3 -m tools.verify --inventory="$(INVENTORY)"
+	@$(active) python3 -m tools.verify --tell --inventory="$(INVENTORY)"
 
 verify-timer: setup ## Let systemd here verify at set times (INVENTORY=… WHEN=daily|"Mon 06:00"|never MAIL=ops@example.org)
 	@$(tool).verify_timer set --inventory="$(INVENTORY)" --when="$(WHEN)" --mail="$(MAIL)"

@@ -36,6 +36,7 @@ ORDER = (
     "certificates",
     "apache",
     "backup",
+    "monitoring",
 )
 HEAD = """# Reference: every variable
 

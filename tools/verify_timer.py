@@ -63,7 +63,7 @@ def units(inventory: Path, when: str, mail: str = "") -> dict[str, str]:
             "Wants=network-online.target\nAfter=network-online.target\n"
             + (f"OnFailure={name}-mail.service\n" if mail else "")
             + f"\n[Service]\n{common}"
-            f"ExecStart={python} -m tools.verify {quoted(f'--inventory={inventory}')} --keep={KEPT}\n"
+            f"ExecStart={python} -m tools.verify {quoted(f'--inventory={inventory}')} --keep={KEPT} --tell\n"
             "Nice=10\nTimeoutStartSec=1h\n"
         ),
         f"{name}.timer": (

@@ -41,7 +41,7 @@ DERIVED = {
     "django_kafka_topics": "topics",
 }
 VARIABLE = re.compile(
-    r"\b((?:valkey|django|daphne|certificates|apache|backup)_[a-z0-9_]+)((?:\.[\w-]+)*)"
+    r"\b((?:valkey|django|daphne|certificates|apache|backup|monitoring)_[a-z0-9_]+)((?:\.[\w-]+)*)"
     r"(?: \(site ([a-z0-9-]+)\)| of site ([a-z0-9-]+))?"
 )
 SITE = re.compile(r"(?: \(site|^Site) ([a-z][a-z0-9-]*)(?:\)|: )")

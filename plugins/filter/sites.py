@@ -18,7 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache", "backup")
+ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache", "backup", "monitoring")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOPIC_KEYS = {"partitions", "replication_factor", "config"}
@@ -291,9 +291,8 @@ def site_lists(
         kafka: the brokers' addresses with commas between them.
 
     Returns:
-        ``valkey``, ``django``, ``daphne``, ``certificates``, ``apache`` and ``backup``, lists of sites as the roles'
-        variables ``<role>_sites`` take them, ``topics`` as ``kafka_topics`` and ``databases`` as
-        ``postgresql_databases`` takes them.
+        For each of ROLE_NAMES a list of sites as the role's variable ``<role>_sites`` takes it, and ``topics`` as
+        ``kafka_topics``, ``databases`` as ``postgresql_databases`` takes them.
     """
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "databases")
@@ -402,6 +401,23 @@ def _of_site(
 
     if given.get("database") == "postgresql":
         roles["backup"]["postgresql"] = name
+    monitoring = roles["monitoring"]
+    monitoring["url"], monitoring["host"] = (
+        f"{scheme}://{LOOPBACK.get(listens, listens)}:{web}",
+        ascii_names(domain),
+    )
+    monitoring["threads"] = _number(
+        given.get("pages.processes", host.get("apache_wsgi_processes")), 2
+    ) * _number(given.get("pages.threads", host.get("apache_wsgi_threads")), 15)
+    if live:
+        monitoring["websocket_port"] = port
+        monitoring["max_websockets"] = given.get(
+            "websockets.max", host.get("apache_max_websockets", 1000)
+        )
+    ports = {name: f"127.0.0.1:{port}" for name, port in django.get("service_ports", {}).items()}
+    monitoring["metrics"] = [
+        ports.get(service, service) for service in _list(given.get("monitoring.metrics"))
+    ]
     roles["certificates"]["names"] = names
     apache = roles["apache"]
     apache["server_name"], apache["tls"] = domain, tls

@@ -30,6 +30,10 @@ options:
       name: {description: The name of the database and of its role., type: str, required: true}
       connections: {description: How many connections the role may have at a time., type: int, default: 20}
       extensions: {description: Extensions that the database has., type: list, elements: str, default: []}
+  watcher:
+    description: A role that may log in and read the server's statistics (pg_monitor), and no rows; empty for none.
+    type: str
+    default: ""
   port: {description: The port in the name of the socket., type: int, default: 5432}
   locale: {description: The locale of a new database., type: str, default: C.UTF-8}
   assume_empty:
@@ -54,10 +58,13 @@ FOUND = """
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object(
               'login', rolcanlogin, 'connections', rolconnlimit)), '{}') FROM pg_roles),
+  'watchers', (SELECT coalesce(json_agg(pg_get_userbyid(member)), '[]') FROM pg_auth_members
+               WHERE roleid = 'pg_monitor'::regrole),
   'databases', (SELECT coalesce(json_object_agg(datname, json_build_object(
               'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
               'open', has_database_privilege('public', oid, 'CONNECT'))), '{}') FROM pg_database))
 """
+WATCHES = 3  # connections that who reads statistics may have
 EXTENSIONS = "SELECT coalesce(json_agg(extname), '[]') FROM pg_extension"
 
 Ask = Callable[[str, str], str]
@@ -83,6 +90,7 @@ def plan(
     found: dict[str, Any],
     extensions: dict[str, list[str]],
     locale: str,
+    watcher: str = "",
 ) -> list[Step]:
     """Compare what is declared with what was found.
 
@@ -91,6 +99,7 @@ def plan(
         found: ``roles`` and ``databases`` as the query FOUND returns them.
         extensions: those of each declared database that is there.
         locale: of a new database.
+        watcher: the role that may read statistics, or an empty text.
 
     Raises:
         Refused: a database of this name is not in UTF-8.
@@ -130,6 +139,12 @@ def plan(
             if extension not in extensions.get(name, []):
                 added = f"CREATE EXTENSION {name_of(extension)}"
                 steps.append((f"database {name}: extension {extension}", name, added))
+    if watcher and watcher not in found["roles"]:
+        made = f"CREATE ROLE {name_of(watcher)} LOGIN CONNECTION LIMIT {WATCHES}"
+        steps.append((f"role {watcher}: {WATCHES} connections", "postgres", made))
+    if watcher and watcher not in found.get("watchers", []):
+        let = f"GRANT pg_monitor TO {name_of(watcher)}"
+        steps.append((f"role {watcher}: reads statistics", "postgres", let))
     return steps
 
 
@@ -177,6 +192,7 @@ def main() -> None:
                 "required": True,
                 "options": database,
             },
+            "watcher": {"type": "str", "default": ""},
             "port": {"type": "int", "default": 5432},
             "locale": {"type": "str", "default": "C.UTF-8"},
             "assume_empty": {"type": "bool", "default": False},
@@ -194,7 +210,7 @@ def main() -> None:
                 for one in declared
                 if one["extensions"] and one["name"] in found["databases"]
             }
-        steps = plan(declared, found, extensions, module.params["locale"])
+        steps = plan(declared, found, extensions, module.params["locale"], module.params["watcher"])
         for _, where, statement in [] if module.check_mode else steps:
             ask(where, statement)
     except Refused as error:

@@ -84,6 +84,12 @@ SUBJECTS = {
         + ANEW,
         "docs/operating.md#logs-elsewhere",
     ),
+    "test_monitoring": Subject(
+        "monitoring",
+        "docs/alerts.md has for each alert what it means and the first three things to do; what does not run says "
+        "why in its journal.",
+        "docs/alerts.md",
+    ),
     "test_notifications": Subject(
         "notifications",
         "Read the journal of the site's relay and of Kafka, then the site's error log.",

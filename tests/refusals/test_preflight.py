@@ -439,6 +439,29 @@ NAMES = [
         ),
     ),
     Name(
+        "Refuse what cannot be watched",
+        Case(
+            "mail-without-a-sender",
+            {"monitoring_mail_to": "ops@example.org"},
+            (
+                "monitoring_mail_from is empty: a mail comes from one address. Write one that the mail server takes",
+            ),
+        ),
+        Case(
+            "threshold-of-no-rule",
+            {"monitoring_thresholds": {"site_slow": 1}},
+            (
+                "monitoring_thresholds.site_slow is 1: there is none of that name. Did you mean site_slow_seconds?",
+            ),
+        ),
+        Case(
+            "metrics-of-no-service",
+            of_entry("graphspace", {"monitoring": {"metrics": ["relais"]}}),
+            ("monitoring_metrics is relais: there is no such service", "(site graphspace)"),
+        ),
+        tiers=("web",),
+    ),
+    Name(
         "Refuse what PostgreSQL cannot work with",
         Case(
             "memory-postgresql",

@@ -182,10 +182,22 @@ def workers() -> dict[str, int]:
     return count
 
 
+def backup(name: str) -> dict[str, Any] | None:
+    """Return a site's last good backup as switchboard-backup noted it, and whether the last run made one."""
+    try:
+        told = json.loads(read("/var/lib/switchboard/backup/status.json"))["sites"][name]
+    except (OSError, ValueError, KeyError):
+        return None
+    last = told.get("last_good") or {}
+    return {"at": last.get("at", ""), "bytes": last.get("bytes"), "good": told["good"]}
+
+
 def site(name: str) -> dict[str, Any]:
     """Return what is deployed for a site: its release, since when, and what its virtual environment holds."""
     link = f"/srv/{name}/current"
     found: dict[str, Any] = {"name": name, "release": "", "versions": {}}
+    if made := backup(name):
+        found["backup"] = made
     if not os.path.islink(link):
         return found
     found["release"] = os.path.basename(os.readlink(link).rstrip("/"))

@@ -151,6 +151,19 @@ def drift(output: str, host: str) -> list[dict[str, Any]]:
     return found
 
 
+def backed_up(told: Mapping[str, Any] | None, now: datetime.datetime) -> dict[str, Any] | None:
+    """Return a site's last good backup, its time in the zone of who asks; None where the site is not backed up."""
+    if told is None:
+        return None
+    at = str(told["at"]).replace("Z", "+00:00")
+    local = datetime.datetime.fromisoformat(at).astimezone(now.tzinfo) if at else None
+    return {
+        "at": local.isoformat(timespec="seconds") if local else "",
+        "bytes": told["bytes"],
+        "good": bool(told["good"]),
+    }
+
+
 def site_record(
     description: Mapping[str, Any], looked: Mapping[str, Any], name: str, now: datetime.datetime
 ) -> dict[str, Any]:
@@ -211,6 +224,7 @@ def site_record(
         "releases_kept": deployed.get("kept", 0),
         "versions": dict(deployed.get("versions", {})),
         "certificate": certificate(shown, now) if shown else None,
+        "backup": backed_up(deployed.get("backup"), now),
     }
 
 

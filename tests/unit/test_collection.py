@@ -19,6 +19,7 @@ REFUSED = {
     "certificates": ({"certificates_sites": [{"name": "Lab"}]}, "Lab"),
     "apache": ({"apache_sites": [{"name": "Lab"}]}, "Lab"),
     "valkey": ({"valkey_sites": [{"name": "Lab"}]}, "Lab"),
+    "monitoring": ({"monitoring_sites": [{"name": "Lab"}]}, "Lab"),
     "django": ({"django_sites": [{"name": "Lab"}]}, "Lab"),
 }
 

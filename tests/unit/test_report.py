@@ -359,6 +359,7 @@ TERMS = {
         "started",
         "since",
         "until",
+        "at",
         "protocol",
         "address",
         "active",
@@ -576,3 +577,19 @@ def test_each_key_of_the_data_is_documented(recorded: dict[str, Any]) -> None:
     text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", text))
     assert set(keys(recorded)) - named == set()
+
+
+def test_the_last_good_backup_of_a_site_is_told() -> None:
+    now = datetime.datetime(2026, 11, 24, 9, tzinfo=datetime.UTC)
+    told = {"at": "2026-11-24T02:31:00Z", "bytes": 5, "good": False}
+    found = record.backed_up(told, now)
+    assert found == {"at": "2026-11-24T02:31:00+00:00", "bytes": 5, "good": False}
+    none_yet = record.backed_up({"at": "", "bytes": None, "good": False}, now)
+    assert none_yet == {"at": "", "bytes": None, "good": False}
+    assert record.backed_up(None, now) is None
+
+
+def test_the_page_tells_of_backups(recorded: dict[str, Any]) -> None:
+    assert "24 November 2026, 02:31, 3 MB" in Tags(page.html(recorded)).text
+    recorded["hosts"][0]["sites"][0]["backup"]["good"] = False
+    assert "the last run made none" in Tags(page.html(recorded)).text

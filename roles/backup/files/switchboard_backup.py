@@ -214,7 +214,7 @@ def run(config: dict[str, Any], only: str) -> int:
         before = status["sites"].get(name, {})
         try:
             told = back_up(restic, site)
-            told["last_good"] = {"at": told["at"], "snapshot": told["snapshot"]}
+            told["last_good"] = {key: told[key] for key in ("at", "snapshot", "bytes")}
             added = f"{size(told['bytes'])}, {size(told['added'])} of it new"
             print(f"{name}: snapshot {told['snapshot']}, {added}, {told['seconds']} s")
         except (Refused, OSError, ValueError, KeyError) as error:

@@ -5,6 +5,8 @@
 
 - A client that does not read leaves its messages in this process. Beyond --unsent-max bytes its socket is dropped.
 - Beyond --memory-max bytes of resident memory (0: no bound) the process ends, in order, and systemd starts it anew.
+- Every few seconds it notes how many WebSockets it holds, and how much of what was sent is yet to be read, in
+  numbers.json of its own folder below /run.
 - When it is stopped, each WebSocket gets the close code 1012 ("service restart"; RFC 6455, 7.4.2), so that a browser
   knows that it may come back at once. They are told one after the other: who comes back asks for a session, and a
   thousand at once would keep another instance from accepting any of them in time.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -37,6 +40,7 @@ TURN = 0.05  # seconds between two looks, or two turns of sockets
 PATIENCE = 2.0  # seconds that sockets get to take the close frame
 LAST_WORDS = 3.0  # seconds that applications get, after that, to end by themselves
 SECOND = 1.0  # between two looks at the memory
+NOTED = 5.0  # seconds between two notes
 logger = logging.getLogger("switchboard.daphne")
 
 
@@ -95,9 +99,24 @@ class SwitchboardServer(Server):
 
     def run(self) -> None:
         """Serve until a signal comes."""
+        # set by systemd to the folder that the unit has (systemd.exec(5), RuntimeDirectory)
+        if folder := os.environ.get("RUNTIME_DIRECTORY"):
+            reactor.callLater(NOTED, self.note, Path(folder) / "numbers.json")
         if self.memory_max:
             reactor.callLater(SECOND, self.watch_memory)
         super().run()
+
+    def note(self, path: Path) -> None:
+        """Write how many WebSockets are open, and the bytes that they all together have yet to take."""
+        held = [one for one in self.connections if isinstance(one, WebSocketProtocol)]
+        waiting = sum(unsent(one.transport) for one in held if one.transport)
+        draft = path.with_suffix(".new")
+        try:
+            draft.write_text(json.dumps({"sockets": len(held), "unsent": waiting}))
+            draft.replace(path)
+        except OSError as error:
+            logger.warning("The numbers could not be noted: %s", error)
+        reactor.callLater(NOTED, self.note, path)
 
     def watch_memory(self) -> None:
         """End the process when it is too large."""

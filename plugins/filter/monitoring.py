@@ -1,0 +1,287 @@
+"""The files of Prometheus, Alertmanager and the blackbox exporter, and what is added to their units."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from string import Template
+from typing import Any
+
+SERVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
+LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]")
+# Answers of a site that is well: a page, the way to one, or to a sign-in.
+WELL = [200, 204, 301, 302, 303, 307, 308, 401, 403]
+# What follows from a broker or a database that is down is not mailed beside it.
+INHIBITED = {
+    "ZooKeeperWithoutQuorum": ["KafkaDown", "KafkaWithoutLeader", "OutboxOld", "ConsumerLag"],
+    "KafkaDown": ["KafkaWithoutLeader", "OutboxOld", "ConsumerLag"],
+}
+PAGE = "docs/alerts.md"
+TEXT = """{{ range .Alerts }}{{ .Status }}: {{ .Annotations.summary }}
+since {{ .StartsAt.UTC.Format "2006-01-02 15:04:05" }} UTC{{ if eq .Status "resolved" }} until \
+{{ .EndsAt.UTC.Format "2006-01-02 15:04:05" }} UTC{{ end }}
+What to do: %s#{{ .Labels.alertname | toLower }}
+
+{{ end }}"""
+SUBJECT = (
+    "[{{ .Status }}] {{ .CommonLabels.host }}: {{ .GroupLabels.alertname }}"
+    "{{ with .GroupLabels.site }} ({{ . }}){{ end }}"
+)
+
+
+def monitoring_wanted(programs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the programs that have something to ask on this host."""
+    return [dict(one) for one in programs if one.get("wanted", True)]
+
+
+def monitoring_ports(programs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ports of the programs, as the module host_look asks for them."""
+    return [
+        {
+            "variable": one["variable"],
+            "port": int(one["port"]),
+            "address": "127.0.0.1",
+            "unit": f"{one['name']}.service",
+        }
+        for one in programs
+    ]
+
+
+def monitoring_lacking(present: Mapping[str, bool]) -> list[str]:
+    """Return the packages whose program, which has the same name, is not there."""
+    return [path.rpartition("/")[2] for path, there in present.items() if not there]
+
+
+def monitoring_targets(programs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Map the job of each program to where it tells of itself and of what it asks."""
+    return {one["job"]: f"127.0.0.1:{one['port']}" for one in programs}
+
+
+def monitoring_inputs(programs: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
+    """Return the units with what each reads when it begins, for the module host_units."""
+    more = {
+        "prometheus": [f"{folder}/rules.yml"],
+        "prometheus-alertmanager": [f"{folder}/smtp.password"],
+    }
+    return [
+        {
+            "name": one["name"],
+            "unit": f"{one['name']}.service",
+            "paths": [
+                f"/etc/systemd/system/{one['name']}.service.d/switchboard.conf",
+                *one.get("needs", []),
+                *more.get(one["name"], []),
+            ],
+        }
+        for one in programs
+    ]
+
+
+def monitoring_unit(program: Mapping[str, Any], sandbox: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is added to the unit of a Debian package: where it listens, what it may, how much memory it takes.
+
+    Args:
+        program: name, arguments, memory in MiB, and optionally ``needs`` (paths) and ``unit`` (directives of its own).
+        sandbox: the directives that hold for each.
+    """
+    memory, own = int(program["memory"]), dict(program.get("unit", {}))
+    words = " ".join(str(program["arguments"]).split())
+    service = {
+        **sandbox,
+        # an empty one takes back what Debian's unit says
+        "EnvironmentFile": "",
+        "ExecStart": ["", f"/usr/bin/{program['name']} {words}"],
+        "MemoryMax": f"{memory * 2}M",
+        **own,
+        "Environment": [f"GOMEMLIMIT={memory}MiB", *own.get("Environment", [])],
+    }
+    needs = list(program.get("needs", []))
+    return {"Unit": {"ConditionPathExists": needs or None}, "Service": service}
+
+
+def monitoring_alerts(
+    rules: Mapping[str, Any], thresholds: Mapping[str, Any], holds: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the rules of Prometheus (its documentation, "Alerting rules").
+
+    Args:
+        rules: ``thresholds``, and ``alerts`` by their names, each with expr, for, severity and summary. In an
+            expression ``$name`` is a threshold; in a summary ``<label>`` is a label and ``<value>`` the value.
+        thresholds: those that differ.
+        holds: how long a state has to last, where that differs, by the alert's name.
+    """
+    limits = {**rules["thresholds"], **thresholds}
+    alerts = [
+        {
+            "alert": name,
+            "expr": " ".join(Template(alert["expr"]).substitute(limits).split()),
+            "for": holds.get(name, alert["for"]),
+            "labels": {"severity": alert["severity"]},
+            "annotations": {"summary": _summary(alert["summary"], limits)},
+        }
+        for name, alert in rules["alerts"].items()
+    ]
+    return {"groups": [{"name": "switchboard", "rules": alerts}]}
+
+
+def _summary(text: str, limits: Mapping[str, Any]) -> str:
+    text = Template(text).substitute(limits).replace("<value>", "{{ $value | humanize }}")
+    return re.sub(r"<(\w+)>", r"{{ $labels.\1 }}", text)
+
+
+def monitoring_prometheus(
+    settings: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the configuration of Prometheus.
+
+    Args:
+        settings: interval, host (the name of this one), alertmanager and blackbox (address:port), and targets: where
+            each job's metrics are, by the job's name.
+        sites: the complete sites.
+    """
+    jobs: list[dict[str, Any]] = [
+        {"job_name": job, "static_configs": [{"targets": [target]}]}
+        for job, target in settings["targets"].items()
+    ]
+    own = [
+        {"targets": list(site["metrics"]), "labels": {"site": site["name"]}}
+        for site in sites
+        if site["metrics"]
+    ]
+    if own:
+        jobs.append({"job_name": "site_metrics", "static_configs": own})
+    asked = [
+        {
+            "targets": [f"{site['url']}{site['path']}"],
+            "labels": {"site": site["name"], "__param_module": site["name"]},
+        }
+        for site in sites
+    ]
+    if asked:
+        relabel = [
+            {"source_labels": ["__address__"], "target_label": "__param_target"},
+            {"source_labels": ["__param_target"], "target_label": "instance"},
+            {"target_label": "__address__", "replacement": settings["blackbox"]},
+        ]
+        jobs.append(
+            {
+                "job_name": "site",
+                "metrics_path": "/probe",
+                "static_configs": asked,
+                "relabel_configs": relabel,
+            }
+        )
+    return {
+        "global": {
+            "scrape_interval": settings["interval"],
+            "scrape_timeout": _shorter(settings["interval"]),
+            "evaluation_interval": settings["interval"],
+            "external_labels": {"host": settings["host"]},
+        },
+        "rule_files": ["rules.yml"],
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": [settings["alertmanager"]]}]}]
+        },
+        "scrape_configs": jobs,
+    }
+
+
+def _shorter(interval: str) -> str:
+    """Return how long an answer may take: 10 s, or the interval where that is shorter."""
+    seconds = re.fullmatch(r"([0-9]+)s", interval)
+    return interval if "ms" in interval or (seconds and int(seconds[1]) < 10) else "10s"
+
+
+def monitoring_blackbox(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the configuration of the blackbox exporter: a module a site, which asks this host by the site's name.
+
+    Who signed a certificate is not looked at, since it may be the user's own CA; when it ends is.
+    """
+    modules = {}
+    for site in sites:
+        host = site["host"] or site["name"]
+        http: dict[str, Any] = {
+            "headers": {"Host": host},
+            "follow_redirects": False,
+            "valid_status_codes": WELL,
+            "preferred_ip_protocol": "ip4",
+        }
+        if site["url"].startswith("https:"):
+            http["tls_config"] = {"server_name": host, "insecure_skip_verify": True}
+        modules[site["name"]] = {"prober": "http", "timeout": "9s", "http": http}
+    return {"modules": modules}
+
+
+def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of Alertmanager: one mail for the alerts of one name of a site.
+
+    Args:
+        settings: mail_to, mail_from, smtp, smtp_user, password_file, group_wait, group_interval, repeat_interval.
+    """
+    server = SERVER.fullmatch(str(settings["smtp"]))
+    mail: dict[str, Any] = {
+        "to": settings["mail_to"],
+        "from": settings["mail_from"],
+        "smarthost": settings["smtp"],
+        "require_tls": not (server and LOOPBACK.fullmatch(server[1])),
+        "send_resolved": True,
+        "headers": {"Subject": SUBJECT},
+        "html": "",
+        "text": TEXT % PAGE,
+    }
+    if settings["smtp_user"]:
+        mail["auth_username"] = settings["smtp_user"]
+        mail["auth_password_file"] = settings["password_file"]
+    return {
+        "route": {
+            "receiver": "mail",
+            "group_by": ["alertname", "site"],
+            "group_wait": settings["group_wait"],
+            "group_interval": settings["group_interval"],
+            "repeat_interval": settings["repeat_interval"],
+        },
+        "inhibit_rules": [
+            {
+                "source_matchers": [f'alertname="{cause}"'],
+                "target_matchers": [f'alertname=~"{"|".join(names)}"'],
+                "equal": ["host"],
+            }
+            for cause, names in INHIBITED.items()
+        ],
+        "receivers": [{"name": "mail", "email_configs": [mail]}],
+    }
+
+
+def verify_word(report: Mapping[str, Any], host: str) -> str:
+    """Return what the metrics are to know of a verify, as JSON: when it was, bad checks, tasks that drifted.
+
+    Args:
+        report: as `make verify` writes it (docs/verify.md, "The data").
+        host: the name of one of its hosts; of one that was not looked at, nothing is known.
+    """
+    own: Mapping[str, Any] = next((one for one in report["hosts"] if one["name"] == host), {})
+    drift = own.get("drift")
+    bad = [one for one in report["checks"] if one["host"] == host and one["result"] == "bad"]
+    tasks = None if drift is None else len([one for one in drift if not one["handler"]])
+    return json.dumps({"at": report["started"], "bad": len(bad), "drift": tasks})
+
+
+class FilterModule:
+    """The filters of this file, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Map each filter's name to its function."""
+        return {
+            "monitoring_alertmanager": monitoring_alertmanager,
+            "monitoring_alerts": monitoring_alerts,
+            "monitoring_blackbox": monitoring_blackbox,
+            "monitoring_inputs": monitoring_inputs,
+            "monitoring_lacking": monitoring_lacking,
+            "monitoring_ports": monitoring_ports,
+            "monitoring_prometheus": monitoring_prometheus,
+            "monitoring_targets": monitoring_targets,
+            "monitoring_unit": monitoring_unit,
+            "monitoring_wanted": monitoring_wanted,
+            "verify_word": verify_word,
+        }

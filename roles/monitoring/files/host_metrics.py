@@ -1,0 +1,255 @@
+#!/usr/bin/python3
+"""Note what no exporter of Debian's tells about this host, for the node exporter's textfile collector.
+
+Backups, the last verify, a reboot that is due, Kafka, ZooKeeper, the WebSockets of each site and the answers that its
+visitors got. /etc/switchboard/metrics.json says what there is to ask. What can't be asked is left out, and said on
+standard error; all else is noted all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+LIBRARY = "/usr/local/lib/switchboard"
+sys.path.insert(0, LIBRARY)
+from site_metrics import (  # noqa: E402 - it stands there
+    FOLDER,
+    SECONDS,
+    Family,
+    closed,
+    load,
+    replace,
+    requests,
+    threads,
+    warn,
+    websockets,
+)
+
+ROOT = Path("/")
+CONFIG = "etc/switchboard/metrics.json"
+NOTES = f"{FOLDER}/switchboard.prom"
+
+
+def alone(value: float) -> list[tuple[dict[str, str], float]]:
+    """Return the one sample of a metric without labels."""
+    return [({}, float(value))]
+
+
+def stamp(text: str) -> float:
+    """Return a time of ISO 8601 in seconds of the UNIX epoch."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+# -- what others have noted ------------------------------------------------------------------------------
+
+
+def backups(root: Path) -> Iterator[Family]:
+    """Yield the age and size of the last good backup of each site that is backed up."""
+    config = root / "etc/switchboard/backup.json"
+    wanted = [site["name"] for site in load(config).get("sites", [])]
+    status = load(root / "var/lib/switchboard/backup/status.json").get("sites", {})
+    good, since, size, well = [], [], [], []
+    for name in wanted:
+        told, labels = status.get(name, {}), {"site": name}
+        last = told.get("last_good") or {}
+        at = stamp(last["at"]) if last else 0.0
+        good.append((labels, at))
+        since.append((labels, at or config.stat().st_mtime))
+        well.append((labels, float(bool(told.get("good", True)))))
+        if "bytes" in last:
+            size.append((labels, float(last["bytes"])))
+    text = "When the last good backup was made; 0 without one."
+    yield "backup_last_good_timestamp_seconds", "gauge", text, good
+    text = "The same; without one, when backups were asked for."
+    yield "backup_since_timestamp_seconds", "gauge", text, since
+    yield "backup_last_good_bytes", "gauge", "How much that backup holds.", size
+    yield "backup_good", "gauge", "Whether the last run made one.", well
+
+
+def verified(root: Path) -> Iterator[Family]:
+    """Yield what the last verify found, where it left word."""
+    told = load(root / "var/lib/switchboard/verify.json")
+    if told:
+        found = alone(stamp(told["at"]))
+        yield "verify_timestamp_seconds", "gauge", "When the host was last verified.", found
+        found = alone(told["bad"])
+        yield "verify_checks_bad", "gauge", "How many of its checks fell short.", found
+    if told.get("drift") is not None:
+        found = alone(told["drift"])
+        yield "verify_drift", "gauge", "How many tasks would have changed something.", found
+
+
+def reboot(root: Path) -> Iterator[Family]:
+    """Yield whether what was updated waits for a reboot (Debian's update-notifier-common, unattended-upgrades)."""
+    due = (root / "run/reboot-required").exists() or (root / "var/run/reboot-required").exists()
+    yield "reboot_required", "gauge", "Whether updates wait for a reboot.", alone(due)
+
+
+# -- Kafka and ZooKeeper ---------------------------------------------------------------------------------
+
+
+def place(address: str) -> tuple[str, int]:
+    """Return the host and the port of host:port."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def metadata(address: str) -> bytes:
+    """Return a broker's answer to a Metadata request, version 4, for all topics (Kafka protocol guide)."""
+    client = b"switchboard-metrics"
+    body = struct.pack(f">hhih{len(client)}s", 3, 4, 1, len(client), client)
+    body += struct.pack(">i?", -1, False)
+    with socket.create_connection(place(address), timeout=SECONDS) as connection:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        with connection.makefile("rb") as answer:
+            (size,) = struct.unpack(">i", answer.read(4))
+            return bytes(answer.read(size))
+
+
+class Answer:
+    """An answer of a broker, read from front to back."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.position = data, 0
+
+    def take(self, form: str) -> int:
+        """Return the next number."""
+        (value,) = struct.unpack_from(form, self.data, self.position)
+        self.position += struct.calcsize(form)
+        return int(value)
+
+    def skip(self, count: int) -> None:
+        """Leave some bytes out."""
+        self.position += count
+
+    def skip_text(self) -> None:
+        """Skip a text, which may be null."""
+        self.skip(max(0, self.take(">h")))
+
+    def numbers(self) -> int:
+        """Return how many numbers an array of 32 bits each has, and skip it."""
+        count = max(0, self.take(">i"))
+        self.position += 4 * count
+        return count
+
+
+def partitions(data: bytes) -> dict[str, int]:
+    """Count the partitions, those without a leader and those with replicas that are behind, and the controller."""
+    answer = Answer(data)
+    answer.skip(8)  # the request's number, throttling
+    for _ in range(answer.take(">i")):  # brokers: number, host, port, rack
+        answer.skip(4)
+        answer.skip_text()
+        answer.skip(4)
+        answer.skip_text()
+    answer.skip_text()  # the cluster
+    found = {"controller": int(answer.take(">i") >= 0), "all": 0, "leaderless": 0, "behind": 0}
+    for _ in range(max(0, answer.take(">i"))):
+        answer.skip(2)  # its error
+        answer.skip_text()
+        answer.skip(1)  # whether it is Kafka's own
+        for _ in range(answer.take(">i")):
+            answer.skip(6)  # an error, the partition's number
+            leader = answer.take(">i")
+            replicas, in_sync = answer.numbers(), answer.numbers()
+            found["all"] += 1
+            found["leaderless"] += leader < 0
+            found["behind"] += in_sync < replicas
+    return found
+
+
+def kafka(address: str, folder: str) -> Iterator[Family]:
+    """Yield whether the broker is well, what is wrong with its partitions, and what is free of its disk."""
+    try:
+        found = partitions(metadata(address))
+    except (OSError, struct.error) as error:
+        warn(f"Kafka at {address}: {error}")
+        found = {"controller": 0}
+    up = alone(found["controller"])
+    yield "kafka_up", "gauge", "Whether the broker answers and knows a controller.", up
+    for key, name, text in (
+        ("all", "kafka_partitions", "Partitions of all topics."),
+        ("leaderless", "kafka_partitions_without_leader", "Those of them without a leader."),
+        ("behind", "kafka_partitions_under_replicated", "Those with a replica that is behind."),
+    ):
+        if key in found:
+            yield name, "gauge", text, alone(found[key])
+    if folder and os.path.isdir(folder):
+        disk = os.statvfs(folder)
+        free = alone(100.0 * disk.f_bavail / max(1, disk.f_blocks))
+        yield "kafka_disk_free_percent", "gauge", "What is free of the disk with its data.", free
+
+
+def zookeeper(address: str) -> Iterator[Family]:
+    """Yield whether ZooKeeper serves: alone, or as a member of an ensemble with a quorum (its command `srvr`)."""
+    said = b""
+    try:
+        with socket.create_connection(place(address), timeout=SECONDS) as connection:
+            connection.sendall(b"srvr")
+            with connection.makefile("rb") as answer:
+                said = answer.read(65536)
+    except OSError as error:
+        warn(f"ZooKeeper at {address}: {error}")
+    serves = alone(b"\nMode: " in said)
+    yield "zookeeper_serving", "gauge", "Whether ZooKeeper serves, with a quorum.", serves
+
+
+# -- all of it -------------------------------------------------------------------------------------------
+
+
+def text_of(families: list[Family]) -> str:
+    """Return metrics in Prometheus' text format, version 0.0.4."""
+    lines = []
+    for name, kind, told, samples in families:
+        if kind and samples:
+            lines.append(f"# HELP switchboard_{name} {told}")
+            lines.append(f"# TYPE switchboard_{name} {kind}")
+        if name == "http_request_seconds_bucket" and samples:
+            lines.append("# HELP switchboard_http_request_seconds How long answers took.")
+            lines.append("# TYPE switchboard_http_request_seconds histogram")
+        for labels, value in samples:
+            inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
+            lines.append(f"switchboard_{name}{f'{{{inside}}}' if inside else ''} {value:.17g}")
+    return "\n".join(lines) + "\n"
+
+
+def gather(root: Path, config: dict[str, Any]) -> tuple[list[Family], list[str]]:
+    """Return all that can be noted, and what went wrong."""
+    sites = config["sites"]
+    parts = [backups(root), verified(root), reboot(root), websockets(root, sites)]
+    parts += [
+        threads(root, sites),
+        requests(root, sites),
+        closed(root, sites, config["maintenance_dir"]),
+    ]
+    if config["kafka"]:
+        parts.append(kafka(config["kafka"], config["kafka_data_dir"]))
+    if config["zookeeper"]:
+        parts.append(zookeeper(config["zookeeper"]))
+    families, wrong = [], []
+    for part in parts:
+        try:
+            families += list(part)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            wrong.append(f"{part.__name__}: {error!r}")
+    return families, wrong
+
+
+def main(root: Path = ROOT) -> int:
+    """Write the notes; what is wrong with one part keeps no other from them."""
+    families, wrong = gather(root, load(root / CONFIG))
+    replace(root / NOTES, text_of(families))
+    for text in wrong:
+        warn(text)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

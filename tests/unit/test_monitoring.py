@@ -1,0 +1,406 @@
+"""The rules and their page, what monitoring refuses, the files that it writes, and what is noted of a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.filter.monitoring import (
+    monitoring_alertmanager,
+    monitoring_alerts,
+    monitoring_blackbox,
+    monitoring_lacking,
+    monitoring_prometheus,
+    monitoring_unit,
+    verify_word,
+)
+from plugins.filter.monitoring_faults import monitoring_faults
+from tests.unit.test_site_settings import plugin
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "roles" / "monitoring" / "files"
+RULES: dict[str, Any] = yaml.safe_load(
+    (ROOT / "roles" / "monitoring" / "vars" / "main.yml").read_text(encoding="utf-8")
+)["__monitoring_rules"]
+PAGE = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+DEBIAN = {"distribution": "Debian", "distribution_major_version": "13"}
+GOOD: dict[str, Any] = {
+    "mail_to": "ops@example.org, me@example.org",
+    "mail_from": "alerts@example.org",
+    "smtp": "127.0.0.1:25",
+    "smtp_user": "",
+    "smtp_password_lines": 0,
+    "group_wait": "30s",
+    "group_interval": "5m",
+    "repeat_interval": "12h",
+    "interval": "30s",
+    "retention_days": 15,
+    "retention_mb": 512,
+    "memory_mb": 200,
+    "thresholds": {},
+    "for": {},
+    "host": "lab-1",
+    "alertmanager": "127.0.0.1:9093",
+    "blackbox": "127.0.0.1:9115",
+    "targets": {"node": "127.0.0.1:9100"},
+    "password_file": "/etc/prometheus/switchboard/smtp.password",
+}
+LAB: dict[str, Any] = {
+    "name": "lab",
+    "path": "/readyz",
+    "metrics": ["127.0.0.1:9464"],
+    "url": "https://127.0.0.1:443",
+    "host": "lab.example.org",
+    "websocket_port": 9099,
+    "max_websockets": 100,
+    "threads": 30,
+}
+
+sys.path.insert(0, str(FILES))
+site_metrics = plugin("../roles/monitoring/files/site_metrics.py")
+sys.modules["site_metrics"] = site_metrics
+host_metrics = plugin("../roles/monitoring/files/host_metrics.py")
+wsgi_numbers = plugin("../roles/django/files/wsgi_numbers.py")
+
+
+# -- the rules and their page --------------------------------------------------------------------------
+
+
+def test_each_rule_has_its_entry_and_each_entry_its_rule() -> None:
+    section = PAGE.split("\n## The alerts\n")[1].split("\n## ")[0]
+    entries = re.split(r"^### ", section, flags=re.M)[1:]
+    named = {text.partition("\n")[0]: text for text in entries}
+    assert list(named) == list(RULES["alerts"])
+    for name, text in named.items():
+        rule = RULES["alerts"][name]
+        assert f"{rule['severity']}, after {rule['for']}." in text, name
+        steps = re.findall(r"^([0-9])\. ", text, re.M)
+        assert steps == ["1", "2", "3"], f"{name}: the first three things to do"
+
+
+def test_each_limit_is_in_the_table_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| ([0-9.]+) \|$", PAGE, re.M))
+    assert table == {name: str(value) for name, value in RULES["thresholds"].items()}
+    used = " ".join(alert["expr"] for alert in RULES["alerts"].values())
+    assert set(re.findall(r"\$\{?(\w+)", used)) == RULES["thresholds"].keys()
+
+
+def test_a_limit_and_a_length_can_be_replaced() -> None:
+    written = monitoring_alerts(RULES, {"site_slow_seconds": 7}, {"SiteDown": "9m"})
+    alerts = {one["alert"]: one for one in written["groups"][0]["rules"]}
+    assert "> 7" in alerts["SiteSlow"]["expr"]
+    assert "more than 7 s" in alerts["SiteSlow"]["annotations"]["summary"]
+    assert alerts["SiteDown"]["for"] == "9m"
+    assert alerts["SiteSlow"]["for"] == RULES["alerts"]["SiteSlow"]["for"]
+    assert "{{ $labels.site }}" in alerts["SiteDown"]["annotations"]["summary"]
+    assert "$site" not in json.dumps([one["expr"] for one in alerts.values()])
+
+
+# -- what is refused -----------------------------------------------------------------------------------
+
+
+def test_what_is_well_is_taken() -> None:
+    assert monitoring_faults(GOOD, [LAB], RULES, DEBIAN) == []
+    more = {"smtp": "mail.example.org:587", "smtp_user": "lab", "smtp_password_lines": 1}
+    assert monitoring_faults({**GOOD, **more}, [], RULES, DEBIAN) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mail_to": "ops"}, "monitoring_mail_to is ops: that is no address. Write"),
+        ({"mail_from": ""}, "monitoring_mail_from is empty: a mail comes from one address."),
+        ({"smtp": "mail"}, "monitoring_smtp is mail: that names no mail server. Write host:port"),
+        ({"smtp_user": "lab"}, "monitoring_smtp_password is empty: lab needs a password"),
+        ({"smtp_password_lines": 1}, "monitoring_smtp_user is empty: monitoring_smtp_password is"),
+        ({"interval": "soon"}, "monitoring_interval is soon: that is no length of time."),
+        ({"retention_days": 0}, "monitoring_retention_days is 0: Prometheus cannot work with"),
+        (
+            {"thresholds": {"site_slow_second": 1}},
+            "monitoring_thresholds.site_slow_second is 1: there is none of that name. Did you mean site_slow_seconds?",
+        ),
+        ({"thresholds": {"lag_records": "a lot"}}, "monitoring_thresholds.lag_records is a lot"),
+        ({"for": {"SiteDwn": "1m"}}, "monitoring_for.SiteDwn is 1m: there is none of that name."),
+        ({"for": {"SiteDown": 3}}, "monitoring_for.SiteDown is 3: that is no length of time."),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Any], said: str) -> None:
+    (rule,) = monitoring_faults({**GOOD, **changes}, [LAB], RULES, DEBIAN)
+    assert f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['remedy']}".startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"path": "readyz"}, "monitoring_path is readyz: that is no path of a site."),
+        ({"metrics": ["relay"]}, "monitoring_metrics is relay: there is no such service"),
+        ({"metrics": ["192.0.2.1:9464"]}, "monitoring_metrics is 192.0.2.1:9464: there is no"),
+    ],
+)
+def test_a_site_that_cannot_be_watched_is_refused(changes: dict[str, Any], said: str) -> None:
+    (rule,) = monitoring_faults(GOOD, [{**LAB, **changes}], RULES, DEBIAN)
+    text = f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['remedy']}"
+    assert text.startswith(said)
+    assert text.endswith("(site lab)")
+
+
+def test_another_distribution_is_refused() -> None:
+    (rule,) = monitoring_faults(GOOD, [], RULES, {"distribution": "Ubuntu"})
+    assert rule["variable"] == "ansible_distribution"
+
+
+# -- what is written -----------------------------------------------------------------------------------
+
+
+def test_a_site_is_asked_here_by_its_own_name_and_scheme() -> None:
+    http = monitoring_blackbox([LAB])["modules"]["lab"]["http"]
+    assert http["headers"] == {"Host": "lab.example.org"}
+    assert http["tls_config"]["server_name"] == "lab.example.org"
+    plain = monitoring_blackbox([{**LAB, "url": "http://127.0.0.1:80"}])
+    assert "tls_config" not in plain["modules"]["lab"]["http"]
+    jobs = {one["job_name"]: one for one in monitoring_prometheus(GOOD, [LAB])["scrape_configs"]}
+    asked = jobs["site"]["static_configs"][0]
+    assert asked["targets"] == ["https://127.0.0.1:443/readyz"]
+    assert asked["labels"] == {"site": "lab", "__param_module": "lab"}
+    assert jobs["site_metrics"]["static_configs"][0]["targets"] == ["127.0.0.1:9464"]
+    assert {"site", "site_metrics"} & {
+        one["job_name"] for one in monitoring_prometheus(GOOD, [])["scrape_configs"]
+    } == set()
+
+
+def test_tls_is_asked_of_a_mail_server_elsewhere_and_the_password_is_a_file() -> None:
+    (mail,) = monitoring_alertmanager(GOOD)["receivers"][0]["email_configs"]
+    assert mail["require_tls"] is False
+    assert "auth_username" not in mail
+    away = {**GOOD, "smtp": "mail.example.org:587", "smtp_user": "lab"}
+    (mail,) = monitoring_alertmanager(away)["receivers"][0]["email_configs"]
+    assert mail["require_tls"] is True
+    assert mail["auth_password_file"] == GOOD["password_file"]
+    assert "password" not in {key for key in mail if key != "auth_password_file"}
+
+
+def test_what_is_inhibited_is_an_alert() -> None:
+    text = json.dumps(monitoring_alertmanager(GOOD)["inhibit_rules"])
+    named = set(re.findall(r"[A-Z]\w+", text))
+    assert named
+    assert named <= RULES["alerts"].keys()
+
+
+def test_a_unit_takes_back_what_debian_says_and_waits_for_its_file() -> None:
+    program = {"name": "prometheus", "memory": 200, "arguments": "--a\n  --b", "needs": ["/x.yml"]}
+    unit = monitoring_unit(program, {"NoNewPrivileges": True})
+    assert unit["Unit"] == {"ConditionPathExists": ["/x.yml"]}
+    assert unit["Service"]["ExecStart"] == ["", "/usr/bin/prometheus --a --b"]
+    assert unit["Service"]["EnvironmentFile"] == ""
+    assert unit["Service"]["MemoryMax"] == "400M"
+    assert unit["Service"]["Environment"] == ["GOMEMLIMIT=200MiB"]
+    assert monitoring_lacking({"/usr/bin/prometheus": False, "/usr/bin/other": True}) == [
+        "prometheus"
+    ]
+
+
+def test_a_verify_leaves_word_of_each_host() -> None:
+    report = {
+        "started": "2026-11-29T06:00:00+00:00",
+        "hosts": [{"name": "a", "drift": [{"handler": False}, {"handler": True}]}],
+        "checks": [{"host": "a", "result": "bad"}, {"host": "b", "result": "bad"}],
+    }
+    at = report["started"]
+    assert json.loads(verify_word(report, "a")) == {"at": at, "bad": 1, "drift": 1}
+    assert json.loads(verify_word(report, "c")) == {"at": at, "bad": 0, "drift": None}
+
+
+# -- what is noted -------------------------------------------------------------------------------------
+
+
+def values(families: Any) -> dict[str, float]:
+    """Return each sample by its name and labels."""
+    lines = host_metrics.text_of(list(families)).splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
+    return {name.removeprefix("switchboard_"): float(value) for name, value in pairs}
+
+
+def write(root: Path, path: str, text: str) -> Path:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_the_last_good_backup_is_noted_with_its_age_and_size(tmp_path: Path) -> None:
+    sites = [{"name": "lab"}, {"name": "new"}]
+    config = write(tmp_path, "etc/switchboard/backup.json", json.dumps({"sites": sites}))
+    last = {"at": "1970-01-02T00:00:00Z", "snapshot": "x", "bytes": 5}
+    told = {"sites": {"lab": {"good": False, "last_good": last}}}
+    write(tmp_path, "var/lib/switchboard/backup/status.json", json.dumps(told))
+    found = values(host_metrics.backups(tmp_path))
+    assert found['backup_last_good_timestamp_seconds{site="lab"}'] == 86400
+    assert found['backup_last_good_bytes{site="lab"}'] == 5
+    assert found['backup_good{site="lab"}'] == 0
+    assert found['backup_last_good_timestamp_seconds{site="new"}'] == 0
+    since = found['backup_since_timestamp_seconds{site="new"}']
+    assert since == pytest.approx(config.stat().st_mtime)
+    assert 'backup_last_good_bytes{site="new"}' not in found
+
+
+def test_a_host_without_anything_is_noted_too(tmp_path: Path) -> None:
+    assert values(host_metrics.backups(tmp_path)) == {}
+    assert values(host_metrics.verified(tmp_path)) == {}
+    assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 0}
+    write(tmp_path, "run/reboot-required", "")
+    assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 1}
+    write(
+        tmp_path,
+        "var/lib/switchboard/verify.json",
+        '{"at": "1970-01-01T00:00:01+00:00", "bad": 2, "drift": 3}',
+    )
+    assert values(host_metrics.verified(tmp_path)) == {
+        "verify_timestamp_seconds": 1,
+        "verify_checks_bad": 2,
+        "verify_drift": 3,
+    }
+
+
+def text(value: str) -> bytes:
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def test_partitions_without_a_leader_are_counted() -> None:
+    def partition(number: int, leader: int, replicas: list[int], in_sync: list[int]) -> bytes:
+        data = struct.pack(">hii", 5 if leader < 0 else 0, number, leader)
+        for some in (replicas, in_sync):
+            data += struct.pack(f">i{len(some)}i", len(some), *some)
+        return data
+
+    answer = struct.pack(">iii", 1, 0, 1) + struct.pack(">i", 1) + text("h") + struct.pack(">i", 9)
+    answer += struct.pack(">h", -1) + text("cluster") + struct.pack(">i", 1)  # no rack; controller
+    answer += struct.pack(">ih", 1, 0) + text("lab.owner") + b"\0" + struct.pack(">i", 2)
+    answer += partition(0, 1, [1], [1]) + partition(1, -1, [9, 1], [9])
+    assert host_metrics.partitions(answer) == {
+        "controller": 1,
+        "all": 2,
+        "leaderless": 1,
+        "behind": 1,
+    }
+
+
+def test_kafka_and_zookeeper_that_do_not_answer_are_down(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert values(host_metrics.kafka(address, "")) == {"kafka_up": 0}
+        assert values(host_metrics.zookeeper(address)) == {"zookeeper_serving": 0}
+    assert capsys.readouterr().err.startswith("<4>Kafka at ")
+
+
+TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:238B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
+   1: 0100007F:238B 0100007F:A000 01 00000010:00000000 00:00000000 00000000     0        0 2 1
+   2: 0100007F:A000 0100007F:238B 01 00000000:00000000 00:00000000 00000000     0        0 3 1
+"""
+
+
+def test_websockets_are_what_daphne_says_or_the_kernel_while_it_says_nothing(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "proc/net/tcp", TABLE)
+    found = values(site_metrics.websockets(tmp_path, [LAB, {**LAB, "websocket_port": 0}]))
+    assert found == {
+        'websockets_open{site="lab"}': 1,
+        'websockets_limit{site="lab"}': 100,
+        'websockets_unsent_bytes{site="lab"}': 16,
+    }
+    for number in ("1", "2"):
+        write(tmp_path, f"run/daphne-lab/{number}/numbers.json", '{"sockets": 4, "unsent": 100}')
+    found = values(site_metrics.websockets(tmp_path, [LAB]))
+    assert found['websockets_open{site="lab"}'] == 8
+    assert found['websockets_unsent_bytes{site="lab"}'] == 216
+
+
+def line(status: int, seconds: float) -> str:
+    return json.dumps({"status": status, "microseconds": int(seconds * 1e6)}) + "\n"
+
+
+def test_answers_are_counted_once_also_over_midnight(tmp_path: Path) -> None:
+    (tmp_path / site_metrics.FOLDER).mkdir(parents=True)
+    folder = tmp_path / "var/log/apache2/lab"
+    today = write(folder, "access-20261128.json", line(200, 9))
+    (folder / "access.json").hardlink_to(today)
+
+    def counted() -> dict[str, float]:
+        return values(site_metrics.requests(tmp_path, [LAB]))
+
+    assert counted()['http_requests_total{site="lab",class="2xx"}'] == 0, "before anybody counted"
+    with today.open("a") as log:
+        log.write(line(200, 0.2) + line(500, 3) + line(101, 3600) + "no JSON\n" + '{"status": 2')
+    found = counted()
+    assert found['http_requests_total{site="lab",class="2xx"}'] == 1
+    assert found['http_requests_total{site="lab",class="5xx"}'] == 1
+    assert found['http_request_seconds_bucket{site="lab",le="0.25"}'] == 1
+    assert found['http_request_seconds_bucket{site="lab",le="+Inf"}'] == 2
+    with today.open("a") as log:
+        log.write('00, "microseconds": 1}\n' + line(404, 0.1))
+    tomorrow = write(folder, "access-20261129.json", line(302, 0.1))
+    (folder / "access.json").unlink()
+    (folder / "access.json").hardlink_to(tomorrow)
+    for _ in range(2):
+        found = counted()
+        assert [
+            found[f'http_requests_total{{site="lab",class="{n}xx"}}'] for n in (2, 3, 4, 5)
+        ] == [2, 1, 1, 1]
+
+
+def test_a_process_of_mod_wsgi_tells_how_busy_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {"request_threads_maximum": 15, "capacity_utilization": 0.5, "queue_time_total": 2.0}
+    fake = SimpleNamespace(request_metrics=lambda: numbers, active_requests={"a": {}, "b": {}})
+    monkeypatch.setitem(sys.modules, "mod_wsgi", fake)
+    site = f"lab{time.monotonic_ns()}"
+    wsgi_numbers.tell(site)
+    user = SimpleNamespace(pw_uid=os.getuid())
+    monkeypatch.setattr(site_metrics.pwd, "getpwnam", lambda _: user)
+    found = values(site_metrics.threads(Path("/"), [{**LAB, "name": site}]))
+    assert found == {
+        f'wsgi_threads{{site="{site}"}}': 30,
+        f'wsgi_threads_busy{{site="{site}"}}': 2,
+        f'wsgi_utilization{{site="{site}"}}': 0.5,
+        f'wsgi_queue_seconds{{site="{site}"}}': 2,
+    }
+    user.pw_uid += 1  # somebody else's socket of that name
+    found = values(site_metrics.threads(Path("/"), [{**LAB, "name": site}]))
+    assert found == {f'wsgi_threads{{site="{site}"}}': 30}
+
+
+def test_outside_of_mod_wsgi_nothing_is_told() -> None:
+    site = f"lab{time.monotonic_ns()}"
+    wsgi_numbers.tell(site)
+    assert site_metrics.wsgi_processes(Path("/"), site) == []
+
+
+def test_one_part_that_fails_keeps_no_other_from_the_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / host_metrics.FOLDER).mkdir(parents=True)
+    config = {"sites": [LAB], "kafka": "", "kafka_data_dir": "", "zookeeper": ""}
+    config["maintenance_dir"] = "/var/lib/switchboard/maintenance"
+    write(tmp_path, host_metrics.CONFIG, json.dumps(config))
+    write(tmp_path, "var/lib/switchboard/verify.json", "{")
+    write(tmp_path, "var/lib/switchboard/maintenance/lab", "")
+    assert host_metrics.main(tmp_path) == 1
+    notes = (tmp_path / host_metrics.NOTES).read_text()
+    assert 'switchboard_site_maintenance{site="lab"} 1\n' in notes
+    assert "verified" in capsys.readouterr().err
