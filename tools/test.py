@@ -337,7 +337,9 @@ def main() -> int:
     steps: dict[str, Callable[[Outcome], None]] = {
         "default": scenario("default", new, then=("attacks", "refusals")),
         "debian12": scenario("debian12", old, then=("attacks", "faults", "releases:core")),
-        "single": scenario("single", new, then=("releases", "mutations", "interruptions", "alerts", "move")),
+        "single": scenario(
+            "single", new, then=("releases", "mutations", "interruptions", "alerts", "move")
+        ),
         "seed": scenario("seed", new, then=("removal",)),
         "upgrade": pytest_step("tests/upgrade"),
         "drill": pytest_step("tests/drill"),
