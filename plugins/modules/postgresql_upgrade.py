@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ DOCUMENTATION = r"""
 module: postgresql_upgrade
 short_description: Take PostgreSQL's cluster main to another version
 description:
-  - Where an older cluster C(main) has this role's configuration, and the version asked for has none, runs Debian's
-    C(pg_upgradecluster) with C(pg_upgrade), which copies the files. Clients are refused meanwhile.
+  - Where an older cluster C(main) has this role's configuration, runs Debian's C(pg_upgradecluster) with C(pg_upgrade),
+    which copies the files, and takes that configuration out of use. Clients are refused meanwhile.
   - The older cluster stays where it was, stopped, until O(forget) is true.
   - What a killed run left of the new cluster is removed, and the upgrade begins anew.
 requirements: [postgresql-common of Debian 12 or newer]
@@ -41,7 +42,8 @@ forgotten: {description: The versions whose clusters were removed., type: list, 
 ETC, DATA = Path("/etc/postgresql"), Path("/var/lib/postgresql")
 # Stands while an upgrade is under way: the cluster of the new version is not whole.
 MARK = DATA / ".switchboard-upgrade"
-OURS = "conf.d/switchboard.conf"
+# What the role wrote for a cluster, and its name once the cluster was upgraded; PostgreSQL reads *.conf alone.
+OURS, UPGRADED = "conf.d/switchboard.conf", "conf.d/switchboard.upgraded"
 ROOM = 1.1  # how much more than the older cluster the copy may take
 
 
@@ -49,18 +51,30 @@ class Refused(Exception):
     """It cannot be done; the text says what is in the way and the remedy."""
 
 
-def older_of(clusters: list[dict[str, Any]], version: str, etc: Path = ETC) -> list[str]:
-    """Return the older versions whose cluster main this bundle has configured, the newest first.
+def older_of(
+    clusters: list[dict[str, Any]], version: str, file: str = OURS, etc: Path = ETC
+) -> list[str]:
+    """Return the older versions whose cluster main has a file of this bundle's, the newest first.
 
     Args:
         clusters: what C(pg_lsclusters --json) prints, read; ``version`` is a number there, from 10 on without a part.
         version: the one to come to.
+        file: OURS for those that are to be upgraded, UPGRADED for those that were.
         etc: where the clusters' configuration lies.
     """
     found = {str(one["version"]) for one in clusters if one["cluster"] == "main"}
     older = [one for one in found if float(one) < float(version)]
-    ours = [one for one in older if (etc / one / "main" / OURS).exists()]
+    ours = [one for one in older if (etc / one / "main" / file).exists()]
     return sorted(ours, key=float, reverse=True)
+
+
+def sync(folder: Path) -> None:
+    """Bring what was renamed or removed in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def size_of(folder: Path) -> int:
@@ -95,20 +109,44 @@ class Host:
             raise Refused(f"{command[0]} ended with {code}: {(err or out).strip()[-2000:]}")
         return str(out)
 
-    def older(self) -> list[str]:
-        """Return the older versions of ours."""
-        return older_of(json.loads(self.run("pg_lsclusters", "--json")), self.version)
+    def clusters(self) -> list[dict[str, Any]]:
+        """Return the clusters of this host; none where PostgreSQL is not installed, as in a dry run."""
+        if not self.module.get_bin_path("pg_lsclusters"):
+            return []
+        found: list[dict[str, Any]] = json.loads(self.run("pg_lsclusters", "--json"))
+        return found
+
+    def whole(self, former: str) -> bool:
+        """Say whether the upgrade of a version had ended, and only its note was lost.
+
+        pg_upgradecluster says in the older cluster that it is not to start by itself, when the new one has everything.
+        """
+        start = (ETC / former / "main" / "start.conf").read_text(encoding="utf-8")
+        return MARK.exists() and "manual" in start.split()
+
+    def prepare(self, former: str) -> None:
+        """Refuse what is in the way, before anything is changed."""
+        if (ETC / self.version / "main").exists() and not MARK.exists():
+            raise Refused(
+                f"PostgreSQL {self.version} has a cluster main beside that of {former}, which has the databases. "
+                f"Look what is in it; without anything, `pg_dropcluster --stop {self.version} main` makes way."
+            )
+        if not self.whole(former):
+            room_for(DATA / former / "main")
 
     def upgrade(self, former: str) -> None:
         """Take a version's cluster to the new one."""
-        new = ETC / self.version / "main"
-        if MARK.exists() and new.exists():  # a killed run's
-            self.run("pg_dropcluster", "--stop", self.version, "main")
-        room_for(DATA / former / "main")
-        self.run("systemctl", "start", f"postgresql@{former}-main.service")
-        MARK.write_text(f"{former} {self.version}\n")
-        self.run("pg_upgradecluster", "-v", self.version, "--method=upgrade", former, "main")
-        MARK.unlink()
+        if not self.whole(former):
+            if (ETC / self.version / "main").exists():  # a killed run's
+                self.run("pg_dropcluster", "--stop", self.version, "main")
+            self.run("systemctl", "start", f"postgresql@{former}-main.service")
+            MARK.write_text(f"{former} {self.version}\n")
+            self.run("pg_upgradecluster", "-v", self.version, "--method=upgrade", former, "main")
+        ours = ETC / former / "main" / OURS
+        ours.rename(ours.with_name(Path(UPGRADED).name))
+        sync(ours.parent)
+        MARK.unlink(missing_ok=True)
+        sync(MARK.parent)
 
 
 def main() -> None:
@@ -121,14 +159,15 @@ def main() -> None:
     version, forget = module.params["version"], module.params["forget"]
     host = Host(module, version)
     try:
-        older = host.older()
-        there = (ETC / version / "main").exists() and not MARK.exists()
-        former = older[0] if older and not there else ""
-        forgotten = older if forget and there else []
+        clusters = host.clusters()
+        former = next(iter(older_of(clusters, version)), "")
+        forgotten = older_of(clusters, version, UPGRADED) if forget else []
         if forget and former:
             raise Refused(
                 f"forget is true: PostgreSQL {former} is not upgraded yet. Run it without forget first."
             )
+        if former:
+            host.prepare(former)
         if not module.check_mode:
             if former:
                 host.upgrade(former)

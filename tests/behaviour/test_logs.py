@@ -100,6 +100,23 @@ def test_a_line_of_the_journal_arrives_once(host: Host, receiver: dict[str, Any]
     assert wait(host, mark, 1) == [(name, "greeter", "-", f"{mark} größer")], journal(host, UNIT)
 
 
+FORGE = """import socket, struct, sys
+mark = sys.argv[1].encode()
+forged = b"1\\n<0>1 2026-01-01T00:00:00Z elsewhere sshd 1 - - " + mark
+field = b"SYSLOG_PID\\n" + struct.pack("<Q", len(forged)) + forged + b"\\n"
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.sendto(field + b"SYSLOG_IDENTIFIER=greeter\\nMESSAGE=" + mark + b"\\n", "/run/systemd/journal/socket")"""
+
+
+@pytest.mark.disruptive
+def test_nobody_writes_in_the_name_of_another_host(host: Host, receiver: dict[str, Any]) -> None:
+    """Whoever writes to the journal chooses what its fields say, line breaks too (systemd's native protocol)."""
+    mark = fresh()
+    host.check_output("runuser -u nobody -- python3 -c %s %s", FORGE, mark)
+    name = host.check_output("hostname")
+    assert wait(host, mark, 1) == [(name, "greeter", "-", mark)], journal(host, UNIT)
+
+
 @pytest.mark.disruptive
 def test_a_request_arrives_once(
     host: Host, receiver: dict[str, Any], deployed: dict[str, Any], address: str

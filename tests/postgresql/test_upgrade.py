@@ -109,6 +109,19 @@ def test_a_disk_without_room_is_named_before_anything_stops(host: Host, before: 
     assert rows(host) == before
 
 
+def test_a_cluster_of_somebody_else_is_not_taken_for_the_upgraded_one(
+    host: Host, before: str
+) -> None:
+    root(host, "pg_createcluster 17 main")
+    for words in ({}, {"forget": True}):
+        run = play(host, "upgrade_database", **words)
+        assert run.code != 0
+        run.says("forget is true: PostgreSQL 15 is not" if words else "PostgreSQL 17 has a cluster")
+    assert "cluster of PostgreSQL 15." in play(host, "database").output
+    root(host, "pg_dropcluster --stop 17 main")
+    assert rows(host) == before
+
+
 def test_what_a_killed_run_left_is_made_anew(host: Host, before: str) -> None:
     predicted = play(host, "upgrade_database", "--check", "--diff")
     assert predicted.code == 0, predicted.output[-3000:]

@@ -6,11 +6,11 @@ with one line of JSON: the numbers of mod_wsgi's own metrics (its release notes,
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 SECONDS = 2.0  # that one who asks has to take the answer
@@ -27,11 +27,13 @@ def numbers(mod_wsgi: Any) -> dict[str, float]:
 def answer(listener: socket.socket, mod_wsgi: Any) -> None:
     """Answer one after another until the process ends."""
     while True:
-        with contextlib.suppress(Exception):  # nobody's page is to suffer from it
+        try:
             connection, _ = listener.accept()
             with connection:
                 connection.settimeout(SECONDS)
                 connection.sendall(json.dumps(numbers(mod_wsgi)).encode() + b"\n")
+        except Exception:  # nobody's page is to suffer from it
+            time.sleep(1)  # where there are no more files, the next one fails at once, too
 
 
 def tell(site: str) -> None:
@@ -43,6 +45,6 @@ def tell(site: str) -> None:
         listener.bind(f"\0switchboard-wsgi/{site}/{os.getpid()}")
         listener.listen(4)
         mod_wsgi.request_metrics()  # the first one begins the count
-    except (ImportError, AttributeError, OSError):
+        threading.Thread(target=answer, args=(listener, mod_wsgi), daemon=True).start()
+    except (ImportError, AttributeError, OSError, RuntimeError):
         return
-    threading.Thread(target=answer, args=(listener, mod_wsgi), daemon=True).start()

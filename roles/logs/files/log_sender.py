@@ -55,6 +55,7 @@ class Receiver:
             self.waiting.extend(
                 (math.inf, text.encode(errors=ANY)) for text in json.loads(self.kept.read_text())
             )
+        self.old = len(self.waiting)  # those of them that are in that file
         self.pause = 1.0
         self.told = ""  # the failure that goes on
         self.ending = False
@@ -139,8 +140,9 @@ class Receiver:
             acknowledged = self.sent - struct.unpack("i", left)[0]
             while self.waiting and self.waiting[0][0] <= acknowledged:
                 self.waiting.popleft()
-            if not self.waiting:
-                self.kept.unlink(missing_ok=True)
+                self.old -= 1
+                if self.old == 0:
+                    self.kept.unlink(missing_ok=True)
             if select.select([self.socket], [], [], 0)[0]:
                 self.read()
         except OSError:
