@@ -121,8 +121,11 @@ class Host:
 
         pg_upgradecluster says in the older cluster that it is not to start by itself, when the new one has everything.
         """
-        start = (ETC / former / "main" / "start.conf").read_text(encoding="utf-8")
-        return MARK.exists() and "manual" in start.split()
+        there = MARK.exists() and (ETC / self.version / "main").exists()
+        return there and any(
+            str(one["version"]) == former and one["cluster"] == "main" and one["start"] == "manual"
+            for one in self.clusters()
+        )
 
     def prepare(self, former: str) -> None:
         """Refuse what is in the way, before anything is changed."""

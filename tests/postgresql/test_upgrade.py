@@ -142,6 +142,20 @@ def test_what_a_killed_run_left_is_made_anew(host: Host, before: str) -> None:
     )
 
 
+def test_a_note_that_a_crash_brought_back_costs_no_rows(host: Host) -> None:
+    """The disk had not seen that the upgrade was over; meanwhile there are new rows."""
+    folder = "/etc/postgresql/15/main/conf.d"
+    root(host, f"mv {folder}/switchboard.upgraded {folder}/switchboard.conf; echo 15 17 > {MARK}")
+    root(host, 'runuser -u postgres -- psql graphspace -c "INSERT INTO kept VALUES (0)"')
+    told = rows(host)
+    run = play(host, "upgrade_database")
+    assert run.code == 0, run.output[-3000:]
+    assert rows(host) == told
+    assert clusters(host) == {"15": "down", "17": "online"}
+    root(host, f"test ! -e {MARK}")
+    root(host, 'runuser -u postgres -- psql graphspace -c "DELETE FROM kept WHERE number = 0"')
+
+
 def test_the_next_run_changes_nothing_and_the_former_one_is_forgotten(
     host: Host, before: str
 ) -> None:
