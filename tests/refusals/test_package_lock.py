@@ -31,7 +31,7 @@ def test_a_lock_that_stays_is_refused_with_its_holder(bench: Bench) -> None:
 
 
 def test_a_lock_that_goes_is_waited_for(bench: Bench) -> None:
-    hold(bench, 10)
+    hold(bench, 30)  # until the run has come to it, also where other tests share the machine
     run = bench.play(ROOT / "playbooks" / "base.yml")
     assert run.code == 0
     run.says("installs packages on this host; this run waits for it, 600 s at most.")
