@@ -167,7 +167,7 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
         name: folder of molecule/.
         venv: whose Ansible drives it.
         then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said;
-            `folder:mark` takes those with a mark alone.
+            `folder:mark` takes those with a mark alone, but for `make soak`.
     """
 
     def step(outcome: Outcome) -> None:
@@ -187,7 +187,8 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
             converged = report.exists()
             for folder in then if converged else ():
                 path, _, mark = folder.partition(":")
-                run_tests(outcome, name, [f"tests/{path}", *(["-m", mark] if mark else [])], env)
+                marked = ["-m", mark] if mark and not os.environ.get("SWITCHBOARD_SOAK") else []
+                run_tests(outcome, name, [f"tests/{path}", *marked], env)
         finally:
             run_logged(outcome.step, remove, env=env)
 

@@ -242,7 +242,6 @@ BAD = [
             "graphs/migrations/9000_of_a_test.py",
             MIGRATION % (LAST, 'migrations.RemoveField("graph", "description")'),
         ),
-        core=True,
     ),
     Bad(
         "a check that fails",
@@ -348,7 +347,6 @@ def test_a_full_disk_leaves_the_one_before(site: Site) -> None:
     assert "Traceback" not in run.output
 
 
-@pytest.mark.core
 def test_a_rollback_serves_the_one_before_and_site_yml_leaves_it(site: Site) -> None:
     older, name = site.live, site.next()
     assert site.play("deploy").code == 0
