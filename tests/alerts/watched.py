@@ -122,6 +122,7 @@ class Watched:
             | {"ClockOff": "12h", "SiteDown": "8s"},
             "monitoring_thresholds": {
                 "site_slow_seconds": 1,
+                "mail_window_seconds": 20,
                 "site_window_seconds": 20,
                 "sockets_percent": 0.9,
                 "outbox_seconds": 3,
@@ -195,6 +196,7 @@ class Watched:
         """Switch monitoring off, and remove the mail server and the rest."""
         self.visitors_leave()
         run = self.play(monitoring_mail_to="")
+        kept = self.host.run("test -e /etc/prometheus/switchboard/smtp.password").rc == 0
         on = self.host.run("systemctl is-active 'prometheus*' switchboard-metrics.timer").stdout
         if not self.backed_up:
             self.back_up()
@@ -204,6 +206,7 @@ class Watched:
             "DEBIAN_FRONTEND=noninteractive apt-get -qq purge postfix; userdel --remove ops"
         )
         assert run.code == 0, run.output[-3000:]
+        assert not kept, "switched off, and the password is there"
         assert "\nactive" not in f"\n{on}", f"switched off, and it runs: {on}"
 
 
