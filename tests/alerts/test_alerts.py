@@ -275,6 +275,21 @@ def test_a_second_run_changes_nothing(watched: Watched) -> None:
     assert "changed=0 " in run.output, run.output[-3000:]
 
 
+def test_what_somebody_else_has_set_up_is_not_taken_over(watched: Watched) -> None:
+    addition = "/etc/systemd/system/prometheus-node-exporter.service.d/switchboard.conf"
+    watched.host.check_output(f"mv {addition} {addition}.away")
+    try:
+        run = watched.play()
+        assert run.code != 0
+        run.says(
+            "monitoring_takes_over is False: prometheus-node-exporter on this host is not of this role's making",
+            "apt purge prometheus-node-exporter",
+        )
+        assert watched.host.run("test -e %s", addition).rc == 1
+    finally:
+        watched.host.check_output(f"mv {addition}.away {addition}")
+
+
 def test_a_site_that_is_closed_for_maintenance_is_not_down(watched: Watched) -> None:
     watched.forget()
     file = f"/var/lib/switchboard/maintenance/{SITE}"

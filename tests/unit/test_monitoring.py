@@ -273,7 +273,7 @@ def test_a_unit_takes_back_what_debian_says_and_waits_for_its_file() -> None:
 
 
 def test_a_verify_leaves_word_of_each_host() -> None:
-    report = {
+    report: dict[str, Any] = {
         "started": "2026-11-29T06:00:00+00:00",
         "hosts": [{"name": "a", "drift": [{"handler": False}, {"handler": True}]}],
         "checks": [{"host": "a", "result": "bad"}, {"host": "b", "result": "bad"}],
