@@ -186,7 +186,7 @@ CASES = [
         "PostgreSQLDown",
         CLUSTERS.format("stop"),
         CLUSTERS.format("start"),
-        "PostgreSQL does not answer.",
+        "PostgreSQL does not answer",
         short=True,
         needs="prometheus-postgres-exporter.service",
     ),

@@ -90,7 +90,15 @@ class Watched:
         self.backed_up = self.host.run("test -e /etc/switchboard/backup.json").rc == 0
         if not self.backed_up:
             self.back_up(backup_repository="/var/backups/alerts", backup_password="of-a-test")
+        self.has_databases = self.host.run("pg_lsclusters -h | grep -q .").rc == 0
+        if self.has_databases:
+            self.let_in(monitoring_mail_to=ADDRESS)
         run = self.play()
+        assert run.code == 0, run.output[-3000:]
+
+    def let_in(self, **variables: Any) -> None:
+        """Let the exporter into PostgreSQL, or no longer, as site.yml does before it comes to monitoring."""
+        run = self.bench.play(ROOT / "playbooks" / "database.yml", variables)
         assert run.code == 0, run.output[-3000:]
 
     def back_up(self, **variables: Any) -> None:
@@ -198,6 +206,8 @@ class Watched:
         run = self.play(monitoring_mail_to="")
         kept = self.host.run("test -e /etc/prometheus/switchboard/smtp.password").rc == 0
         on = self.host.run("systemctl is-active 'prometheus*' switchboard-metrics.timer").stdout
+        if self.has_databases:
+            self.let_in()
         if not self.backed_up:
             self.back_up()
             self.host.run("rm -rf /var/backups/alerts")
