@@ -10,12 +10,33 @@ from typing import Any
 
 SERVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]")
+IMPLICIT_TLS = "465"  # RFC 8314, section 3.3: there is no STARTTLS after it
 # Answers of a site that is well: a page, the way to one, or to a sign-in.
-WELL = [200, 204, 301, 302, 303, 307, 308, 401, 403]
-# What follows from a broker or a database that is down is not mailed beside it.
+WELL = [200, 204, 301, 302, 303, 307, 308, 401]
+# What follows from a broker or a site that is down is not mailed beside it; what both have to have alike.
 INHIBITED = {
-    "ZooKeeperWithoutQuorum": ["KafkaDown", "KafkaWithoutLeader", "OutboxOld", "ConsumerLag"],
-    "KafkaDown": ["KafkaWithoutLeader", "OutboxOld", "ConsumerLag"],
+    "ZooKeeperWithoutQuorum": (
+        ["KafkaDown", "KafkaWithoutLeader", "OutboxOld", "ConsumerLag"],
+        ["host"],
+    ),
+    "KafkaDown": (["KafkaWithoutLeader", "OutboxOld", "ConsumerLag"], ["host"]),
+    "SiteDown": (["SiteSlow", "SiteErrors"], ["host", "site"]),
+}
+# What a site's own metrics may be, which it writes itself: so many, so large, and none of the names that others have.
+OF_A_SITE: dict[str, Any] = {
+    "honor_timestamps": False,
+    "sample_limit": 5000,
+    "body_size_limit": "2MB",
+    "label_limit": 30,
+    "label_name_length_limit": 200,
+    "label_value_length_limit": 500,
+    "metric_relabel_configs": [
+        {
+            "source_labels": ["__name__"],
+            "regex": "(switchboard|node|probe|pg|apache|alertmanager|prometheus|scrape)_.*|up|ALERTS.*",
+            "action": "drop",
+        }
+    ],
 }
 PAGE = "docs/alerts.md"
 TEXT = """{{ range .Alerts }}{{ .Status }}: {{ .Annotations.summary }}
@@ -50,7 +71,8 @@ def monitoring_ports(programs: Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
 def monitoring_lacking(present: Mapping[str, bool]) -> list[str]:
     """Return the packages whose program, which has the same name, is not there."""
-    return [path.rpartition("/")[2] for path, there in present.items() if not there]
+    programs = {path: there for path, there in present.items() if path.startswith("/usr/bin/")}
+    return [path.rpartition("/")[2] for path, there in programs.items() if not there]
 
 
 def monitoring_targets(programs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -150,7 +172,7 @@ def monitoring_prometheus(
         if site["metrics"]
     ]
     if own:
-        jobs.append({"job_name": "site_metrics", "static_configs": own})
+        jobs.append({"job_name": "site_metrics", "static_configs": own, **OF_A_SITE})
     asked = [
         {
             "targets": [f"{site['url']}{site['path']}"],
@@ -224,7 +246,10 @@ def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:
         "to": settings["mail_to"],
         "from": settings["mail_from"],
         "smarthost": settings["smtp"],
-        "require_tls": not (server and LOOPBACK.fullmatch(server[1])),
+        # STARTTLS, that is
+        "require_tls": not (
+            server and (LOOPBACK.fullmatch(server[1]) or server[2] == IMPLICIT_TLS)
+        ),
         "send_resolved": True,
         "headers": {"Subject": SUBJECT},
         "html": "",
@@ -245,9 +270,9 @@ def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "source_matchers": [f'alertname="{cause}"'],
                 "target_matchers": [f'alertname=~"{"|".join(names)}"'],
-                "equal": ["host"],
+                "equal": equal,
             }
-            for cause, names in INHIBITED.items()
+            for cause, (names, equal) in INHIBITED.items()
         ],
         "receivers": [{"name": "mail", "email_configs": [mail]}],
     }
@@ -258,9 +283,11 @@ def verify_word(report: Mapping[str, Any], host: str) -> str:
 
     Args:
         report: as `make verify` writes it (docs/verify.md, "The data").
-        host: the name of one of its hosts; of one that was not looked at, nothing is known.
+        host: the name of a host; of one that was not looked at nothing new is known, and the text is empty.
     """
-    own: Mapping[str, Any] = next((one for one in report["hosts"] if one["name"] == host), {})
+    own = next((one for one in report["hosts"] if one["name"] == host), None)
+    if own is None:
+        return ""
     drift = own.get("drift")
     bad = [one for one in report["checks"] if one["host"] == host and one["result"] == "bad"]
     tasks = None if drift is None else len([one for one in drift if not one["handler"]])

@@ -14,6 +14,12 @@ DURATION = re.compile(r"(?:[0-9]+(?:ms|[smhdw]))+")
 SERVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]")
 PAGE = "docs/alerts.md"
+ADDITION = "/etc/systemd/system/{}.service.d/switchboard.conf"
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+LONGEST = 60.0  # seconds between two questions: the limits in seconds are not looked at more seldom
+IN_A_WINDOW = (
+    4  # at least so many times within the window of the rules (Prometheus documentation, "rate()")
+)
 
 # variable without its prefix, value, why, remedy
 Broken = tuple[str, Any, str, str]
@@ -39,6 +45,7 @@ def monitoring_faults(
     broken = [
         *_broken_mail(settings),
         *_broken_numbers(settings),
+        *_broken_interval(settings, rules),
         *_broken_names(settings, rules),
         *_broken_sites(sites),
     ]
@@ -117,6 +124,56 @@ def _broken_numbers(settings: Mapping[str, Any]) -> Iterator[Broken]:
             )
 
 
+def monitoring_foreign(
+    programs: Sequence[Mapping[str, Any]], looked: Mapping[str, Any], active: Sequence[str]
+) -> list[str]:
+    """Return the programs that somebody else has set up on this host: those without what the role adds to a unit.
+
+    Args:
+        programs: those that the role would run, each with a name.
+        looked: what host_look found, with ``present`` for each program and each addition.
+        active: the units that run.
+    """
+    present = looked["present"]
+    return [
+        one["name"]
+        for one in programs
+        if (present.get(f"/usr/bin/{one['name']}") or f"{one['name']}.service" in active)
+        and not present.get(ADDITION.format(one["name"]))
+    ]
+
+
+def monitoring_present(programs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the paths that host_look is to look for: each program, and what the role adds to its unit."""
+    names = [one["name"] for one in programs]
+    return [*(f"/usr/bin/{name}" for name in names), *(ADDITION.format(name) for name in names)]
+
+
+def _seconds(text: str) -> float:
+    """Return how long a length of time is."""
+    return sum(int(many) * UNITS[unit] for many, unit in re.findall(r"([0-9]+)(ms|[smhdw])", text))
+
+
+def _broken_interval(settings: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[Broken]:
+    """Yield an interval after which a window of the rules would have too few values."""
+    if not DURATION.fullmatch(str(settings["interval"])):
+        return
+    limits = {**rules["thresholds"], **settings["thresholds"]}
+    window = limits["site_window_seconds"]
+    longest = min(LONGEST, window / IN_A_WINDOW) if _is_number(window) else LONGEST
+    seconds = _seconds(str(settings["interval"]))
+    if seconds > longest:
+        yield (
+            "interval",
+            settings["interval"],
+            f"the rules look at {window} s and need {IN_A_WINDOW} values of them, one a minute at least.",
+            f"Use {longest:g}s or less"
+            + ("." if longest == LONGEST else ", or a longer site_window_seconds."),
+        )
+    elif seconds <= 0:
+        yield "interval", settings["interval"], "that is no time at all.", "Use 15s or more."
+
+
 def _broken_names(settings: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[Broken]:
     for key, known in (("thresholds", rules["thresholds"]), ("for", rules["alerts"])):
         for name, value in dict(settings[key]).items():
@@ -163,4 +220,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"monitoring_faults": monitoring_faults}
+        return {
+            "monitoring_faults": monitoring_faults,
+            "monitoring_foreign": monitoring_foreign,
+            "monitoring_present": monitoring_present,
+        }

@@ -90,7 +90,15 @@ class Watched:
         self.backed_up = self.host.run("test -e /etc/switchboard/backup.json").rc == 0
         if not self.backed_up:
             self.back_up(backup_repository="/var/backups/alerts", backup_password="of-a-test")
+        self.has_databases = self.host.run("pg_lsclusters -h | grep -q .").rc == 0
+        if self.has_databases:
+            self.let_in(monitoring_mail_to=ADDRESS)
         run = self.play()
+        assert run.code == 0, run.output[-3000:]
+
+    def let_in(self, **variables: Any) -> None:
+        """Let the exporter into PostgreSQL, or no longer, as site.yml does before it comes to monitoring."""
+        run = self.bench.play(ROOT / "playbooks" / "database.yml", variables)
         assert run.code == 0, run.output[-3000:]
 
     def back_up(self, **variables: Any) -> None:
@@ -122,6 +130,7 @@ class Watched:
             | {"ClockOff": "12h", "SiteDown": "8s"},
             "monitoring_thresholds": {
                 "site_slow_seconds": 1,
+                "mail_window_seconds": 20,
                 "site_window_seconds": 20,
                 "sockets_percent": 0.9,
                 "outbox_seconds": 3,
@@ -195,7 +204,10 @@ class Watched:
         """Switch monitoring off, and remove the mail server and the rest."""
         self.visitors_leave()
         run = self.play(monitoring_mail_to="")
+        kept = self.host.run("test -e /etc/prometheus/switchboard/smtp.password").rc == 0
         on = self.host.run("systemctl is-active 'prometheus*' switchboard-metrics.timer").stdout
+        if self.has_databases:
+            self.let_in()
         if not self.backed_up:
             self.back_up()
             self.host.run("rm -rf /var/backups/alerts")
@@ -204,6 +216,7 @@ class Watched:
             "DEBIAN_FRONTEND=noninteractive apt-get -qq purge postfix; userdel --remove ops"
         )
         assert run.code == 0, run.output[-3000:]
+        assert not kept, "switched off, and the password is there"
         assert "\nactive" not in f"\n{on}", f"switched off, and it runs: {on}"
 
 

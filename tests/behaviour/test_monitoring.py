@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from testinfra.host import Host
@@ -56,6 +57,14 @@ def test_everything_tells_of_itself(host: Host, watched: dict[str, Any]) -> None
     assert not down, "\n".join(down)
     age = time.time() - float(host.check_output("stat -c %%Y %s", NOTES))
     assert age < 600, journal(host, "switchboard-metrics.service")
+
+
+def test_mails_about_alerts_are_taken(host: Host, watched: dict[str, Any]) -> None:
+    """No mail about an alert failed in the last day, so the mail server takes them."""
+    failed = 'sum(increase(alertmanager_notifications_failed_total{job="alertmanager"}[1d]))'
+    found = asked(host, watched, f"query?query={quote(failed)}")["result"]
+    number = float(found[0]["value"][1]) if found else 0.0
+    assert number < 1, f"{number:.0f} failed\n{journal(host, 'prometheus-alertmanager.service')}"
 
 
 def test_no_alert_is_firing(host: Host, watched: dict[str, Any]) -> None:

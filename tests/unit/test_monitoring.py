@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import struct
 import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +22,11 @@ from plugins.filter.monitoring import (
     monitoring_unit,
     verify_word,
 )
-from plugins.filter.monitoring_faults import monitoring_faults
+from plugins.filter.monitoring_faults import (
+    monitoring_faults,
+    monitoring_foreign,
+    monitoring_present,
+)
 from tests.unit.test_site_settings import plugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,6 @@ sys.path.insert(0, str(FILES))
 site_metrics = plugin("../roles/monitoring/files/site_metrics.py")
 sys.modules["site_metrics"] = site_metrics
 host_metrics = plugin("../roles/monitoring/files/host_metrics.py")
-wsgi_numbers = plugin("../roles/django/files/wsgi_numbers.py")
 
 
 # -- the rules and their page --------------------------------------------------------------------------
@@ -112,6 +112,8 @@ def test_a_limit_and_a_length_can_be_replaced() -> None:
 
 def test_what_is_well_is_taken() -> None:
     assert monitoring_faults(GOOD, [LAB], RULES, DEBIAN) == []
+    for interval in ("1m", "1s500ms"):
+        assert monitoring_faults({**GOOD, "interval": interval}, [LAB], RULES, DEBIAN) == []
     more = {"smtp": "mail.example.org:587", "smtp_user": "lab", "smtp_password_lines": 1}
     assert monitoring_faults({**GOOD, **more}, [], RULES, DEBIAN) == []
 
@@ -125,6 +127,17 @@ def test_what_is_well_is_taken() -> None:
         ({"smtp_user": "lab"}, "monitoring_smtp_password is empty: lab needs a password"),
         ({"smtp_password_lines": 1}, "monitoring_smtp_user is empty: monitoring_smtp_password is"),
         ({"interval": "soon"}, "monitoring_interval is soon: that is no length of time."),
+        (
+            {"interval": "90s"},
+            "monitoring_interval is 90s: the rules look at 300 s and need 4 values",
+        ),
+        ({"interval": "1m1s"}, "monitoring_interval is 1m1s: the rules look at"),
+        ({"interval": "0s"}, "monitoring_interval is 0s: that is no time at all."),
+        (
+            {"thresholds": {"site_window_seconds": 100}},
+            "monitoring_interval is 30s: the rules look at 100 s and need 4 values of them, one a minute at least. "
+            "Use 25s or less, or a longer site_window_seconds.",
+        ),
         ({"retention_days": 0}, "monitoring_retention_days is 0: Prometheus cannot work with"),
         (
             {"thresholds": {"site_slow_second": 1}},
@@ -155,6 +168,19 @@ def test_a_site_that_cannot_be_watched_is_refused(changes: dict[str, Any], said:
     assert text.endswith("(site lab)")
 
 
+def test_what_somebody_else_has_set_up_is_not_taken_over() -> None:
+    programs = [{"name": "prometheus"}, {"name": "prometheus-node-exporter"}]
+    nothing = dict.fromkeys(monitoring_present(programs), False)
+    assert monitoring_foreign(programs, {"present": nothing}, []) == []
+    there = {**nothing, "/usr/bin/prometheus": True}
+    assert monitoring_foreign(programs, {"present": there}, []) == ["prometheus"]
+    runs = ["prometheus-node-exporter.service"]  # from /usr/local, for example
+    assert monitoring_foreign(programs, {"present": nothing}, runs) == ["prometheus-node-exporter"]
+    own = {**there, "/etc/systemd/system/prometheus.service.d/switchboard.conf": True}
+    assert monitoring_foreign(programs, {"present": own}, ["prometheus.service"]) == []
+    assert monitoring_lacking(nothing) == ["prometheus", "prometheus-node-exporter"]
+
+
 def test_another_distribution_is_refused() -> None:
     (rule,) = monitoring_faults(GOOD, [], RULES, {"distribution": "Ubuntu"})
     assert rule["variable"] == "ansible_distribution"
@@ -179,6 +205,38 @@ def test_a_site_is_asked_here_by_its_own_name_and_scheme() -> None:
     } == set()
 
 
+def test_a_site_cannot_write_what_others_are_believed_to_say() -> None:
+    jobs = {one["job_name"]: one for one in monitoring_prometheus(GOOD, [LAB])["scrape_configs"]}
+    job = jobs["site_metrics"]
+    assert job["sample_limit"] == 5000
+    (rule,) = job["metric_relabel_configs"]
+    assert (rule["action"], rule["source_labels"]) == ("drop", ["__name__"])
+    for name in ("switchboard_kafka_up", "node_timex_sync_status", "probe_success", "up", "pg_up"):
+        assert re.fullmatch(rule["regex"], name), name
+    for name in ("notifications_consumers", "uploads_total", "process_cpu_seconds_total"):
+        assert not re.fullmatch(rule["regex"], name), name
+    assert "metric_relabel_configs" not in jobs["node"]
+    jobs_of = {"switchboard": "node", "node": "node", "probe": "site", "pg": "postgresql"}
+    for name, alert in RULES["alerts"].items():
+        for kind, labels in re.findall(
+            r"\b(switchboard|node|probe|pg)_\w+({[^}]*})?", alert["expr"]
+        ):
+            assert f'job="{jobs_of[kind]}"' in labels, name
+
+
+def test_no_alert_of_a_site_fires_while_it_is_closed() -> None:
+    for name in ("SiteDown", "SiteErrors"):
+        assert "unless on (site)" in RULES["alerts"][name]["expr"]
+    rules = monitoring_alertmanager(GOOD)["inhibit_rules"]
+    (down,) = [one for one in rules if one["source_matchers"] == ['alertname="SiteDown"']]
+    assert down["target_matchers"] == ['alertname=~"SiteSlow|SiteErrors"']
+    assert down["equal"] == ["host", "site"]
+
+
+def test_a_page_that_is_forbidden_is_not_well() -> None:
+    assert 403 not in monitoring_blackbox([LAB])["modules"]["lab"]["http"]["valid_status_codes"]
+
+
 def test_tls_is_asked_of_a_mail_server_elsewhere_and_the_password_is_a_file() -> None:
     (mail,) = monitoring_alertmanager(GOOD)["receivers"][0]["email_configs"]
     assert mail["require_tls"] is False
@@ -186,6 +244,10 @@ def test_tls_is_asked_of_a_mail_server_elsewhere_and_the_password_is_a_file() ->
     away = {**GOOD, "smtp": "mail.example.org:587", "smtp_user": "lab"}
     (mail,) = monitoring_alertmanager(away)["receivers"][0]["email_configs"]
     assert mail["require_tls"] is True
+    (implicit,) = monitoring_alertmanager({**GOOD, "smtp": "mail.example.org:465"})["receivers"][0][
+        "email_configs"
+    ]
+    assert implicit["require_tls"] is False, "there is no STARTTLS within TLS"
     assert mail["auth_password_file"] == GOOD["password_file"]
     assert "password" not in {key for key in mail if key != "auth_password_file"}
 
@@ -211,14 +273,20 @@ def test_a_unit_takes_back_what_debian_says_and_waits_for_its_file() -> None:
 
 
 def test_a_verify_leaves_word_of_each_host() -> None:
-    report = {
+    report: dict[str, Any] = {
         "started": "2026-11-29T06:00:00+00:00",
         "hosts": [{"name": "a", "drift": [{"handler": False}, {"handler": True}]}],
         "checks": [{"host": "a", "result": "bad"}, {"host": "b", "result": "bad"}],
     }
     at = report["started"]
     assert json.loads(verify_word(report, "a")) == {"at": at, "bad": 1, "drift": 1}
-    assert json.loads(verify_word(report, "c")) == {"at": at, "bad": 0, "drift": None}
+    report["hosts"].append({"name": "b", "drift": None})
+    assert json.loads(verify_word(report, "b")) == {"at": at, "bad": 1, "drift": None}
+
+
+def test_a_verify_of_some_hosts_leaves_the_word_of_others_alone() -> None:
+    report = {"started": "2026-11-29T06:00:00+00:00", "hosts": [{"name": "a"}], "checks": []}
+    assert verify_word(report, "c") == ""
 
 
 # -- what is noted -------------------------------------------------------------------------------------
@@ -306,91 +374,6 @@ def test_kafka_and_zookeeper_that_do_not_answer_are_down(
     assert capsys.readouterr().err.startswith("<4>Kafka at ")
 
 
-TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:238B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
-   1: 0100007F:238B 0100007F:A000 01 00000010:00000000 00:00000000 00000000     0        0 2 1
-   2: 0100007F:A000 0100007F:238B 01 00000000:00000000 00:00000000 00000000     0        0 3 1
-"""
-
-
-def test_websockets_are_what_daphne_says_or_the_kernel_while_it_says_nothing(
-    tmp_path: Path,
-) -> None:
-    write(tmp_path, "proc/net/tcp", TABLE)
-    found = values(site_metrics.websockets(tmp_path, [LAB, {**LAB, "websocket_port": 0}]))
-    assert found == {
-        'websockets_open{site="lab"}': 1,
-        'websockets_limit{site="lab"}': 100,
-        'websockets_unsent_bytes{site="lab"}': 16,
-    }
-    for number in ("1", "2"):
-        write(tmp_path, f"run/daphne-lab/{number}/numbers.json", '{"sockets": 4, "unsent": 100}')
-    found = values(site_metrics.websockets(tmp_path, [LAB]))
-    assert found['websockets_open{site="lab"}'] == 8
-    assert found['websockets_unsent_bytes{site="lab"}'] == 216
-
-
-def line(status: int, seconds: float) -> str:
-    return json.dumps({"status": status, "microseconds": int(seconds * 1e6)}) + "\n"
-
-
-def test_answers_are_counted_once_also_over_midnight(tmp_path: Path) -> None:
-    (tmp_path / site_metrics.FOLDER).mkdir(parents=True)
-    folder = tmp_path / "var/log/apache2/lab"
-    today = write(folder, "access-20261128.json", line(200, 9))
-    (folder / "access.json").hardlink_to(today)
-
-    def counted() -> dict[str, float]:
-        return values(site_metrics.requests(tmp_path, [LAB]))
-
-    assert counted()['http_requests_total{site="lab",class="2xx"}'] == 0, "before anybody counted"
-    with today.open("a") as log:
-        log.write(line(200, 0.2) + line(500, 3) + line(101, 3600) + "no JSON\n" + '{"status": 2')
-    found = counted()
-    assert found['http_requests_total{site="lab",class="2xx"}'] == 1
-    assert found['http_requests_total{site="lab",class="5xx"}'] == 1
-    assert found['http_request_seconds_bucket{site="lab",le="0.25"}'] == 1
-    assert found['http_request_seconds_bucket{site="lab",le="+Inf"}'] == 2
-    with today.open("a") as log:
-        log.write('00, "microseconds": 1}\n' + line(404, 0.1))
-    tomorrow = write(folder, "access-20261129.json", line(302, 0.1))
-    (folder / "access.json").unlink()
-    (folder / "access.json").hardlink_to(tomorrow)
-    for _ in range(2):
-        found = counted()
-        assert [
-            found[f'http_requests_total{{site="lab",class="{n}xx"}}'] for n in (2, 3, 4, 5)
-        ] == [2, 1, 1, 1]
-
-
-def test_a_process_of_mod_wsgi_tells_how_busy_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers = {"request_threads_maximum": 15, "capacity_utilization": 0.5, "queue_time_total": 2.0}
-    fake = SimpleNamespace(request_metrics=lambda: numbers, active_requests={"a": {}, "b": {}})
-    monkeypatch.setitem(sys.modules, "mod_wsgi", fake)
-    site = f"lab{time.monotonic_ns()}"
-    wsgi_numbers.tell(site)
-    user = SimpleNamespace(pw_uid=os.getuid())
-    monkeypatch.setattr(site_metrics.pwd, "getpwnam", lambda _: user)
-    found = values(site_metrics.threads(Path("/"), [{**LAB, "name": site}]))
-    assert found == {
-        f'wsgi_threads{{site="{site}"}}': 30,
-        f'wsgi_threads_busy{{site="{site}"}}': 2,
-        f'wsgi_utilization{{site="{site}"}}': 0.5,
-        f'wsgi_queue_seconds{{site="{site}"}}': 2,
-    }
-    user.pw_uid += 1  # somebody else's socket of that name
-    found = values(site_metrics.threads(Path("/"), [{**LAB, "name": site}]))
-    assert found == {f'wsgi_threads{{site="{site}"}}': 30}
-
-
-def test_outside_of_mod_wsgi_nothing_is_told() -> None:
-    site = f"lab{time.monotonic_ns()}"
-    wsgi_numbers.tell(site)
-    assert site_metrics.wsgi_processes(Path("/"), site) == []
-
-
 def test_one_part_that_fails_keeps_no_other_from_the_notes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -403,4 +386,8 @@ def test_one_part_that_fails_keeps_no_other_from_the_notes(
     assert host_metrics.main(tmp_path) == 1
     notes = (tmp_path / host_metrics.NOTES).read_text()
     assert 'switchboard_site_maintenance{site="lab"} 1\n' in notes
+    assert "switchboard_notes_faults 1\n" in notes
     assert "verified" in capsys.readouterr().err
+    (tmp_path / "var/lib/switchboard/verify.json").unlink()
+    assert host_metrics.main(tmp_path) == 0
+    assert "switchboard_notes_faults 0\n" in (tmp_path / host_metrics.NOTES).read_text()

@@ -2,8 +2,8 @@
 """Note what no exporter of Debian's tells about this host, for the node exporter's textfile collector.
 
 Backups, the last verify, a reboot that is due, Kafka, ZooKeeper, the WebSockets of each site and the answers that its
-visitors got. /etc/switchboard/metrics.json says what there is to ask. What can't be asked is left out, and said on
-standard error; all else is noted all the same.
+visitors got. /etc/switchboard/metrics.json says what there is to ask. What can't be asked is left out, counted in
+switchboard_notes_faults, and said on standard error; all else is noted all the same.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from site_metrics import (  # noqa: E402 - it stands there
 ROOT = Path("/")
 CONFIG = "etc/switchboard/metrics.json"
 NOTES = f"{FOLDER}/switchboard.prom"
+ANSWER = 16 * 2**20  # bytes that a broker tells of its topics
 
 
 def alone(value: float) -> list[tuple[dict[str, str], float]]:
@@ -110,6 +111,8 @@ def metadata(address: str) -> bytes:
         connection.sendall(struct.pack(">i", len(body)) + body)
         with connection.makefile("rb") as answer:
             (size,) = struct.unpack(">i", answer.read(4))
+            if not 0 <= size <= ANSWER:
+                raise ConnectionError(f"an answer of {size} bytes")
             return bytes(answer.read(size))
 
 
@@ -217,37 +220,42 @@ def text_of(families: list[Family]) -> str:
         for labels, value in samples:
             inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
             lines.append(f"switchboard_{name}{f'{{{inside}}}' if inside else ''} {value:.17g}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
-def gather(root: Path, config: dict[str, Any]) -> tuple[list[Family], list[str]]:
-    """Return all that can be noted, and what went wrong."""
+def gather(root: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the text of all that can be noted, and what went wrong."""
     sites = config["sites"]
-    parts = [backups(root), verified(root), reboot(root), websockets(root, sites)]
+    wrong: list[str] = []
+    parts = [backups(root), verified(root), reboot(root), websockets(root, sites, wrong)]
     parts += [
-        threads(root, sites),
-        requests(root, sites),
+        threads(root, sites, wrong),
+        requests(root, sites, wrong),
         closed(root, sites, config["maintenance_dir"]),
     ]
     if config["kafka"]:
         parts.append(kafka(config["kafka"], config["kafka_data_dir"]))
     if config["zookeeper"]:
         parts.append(zookeeper(config["zookeeper"]))
-    families, wrong = [], []
+    text = ""
     for part in parts:
         try:
-            families += list(part)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            wrong.append(f"{part.__name__}: {error!r}")
-    return families, wrong
+            text += text_of(list(part))
+        except Exception as error:  # the other parts are noted all the same
+            wrong.append(f"{part.__name__}: {error!r}"[:300])
+    faults = alone(len(wrong))
+    text += text_of(
+        [("notes_faults", "gauge", "How much of the notes could not be taken.", faults)]
+    )
+    return text, wrong
 
 
 def main(root: Path = ROOT) -> int:
     """Write the notes; what is wrong with one part keeps no other from them."""
-    families, wrong = gather(root, load(root / CONFIG))
-    replace(root / NOTES, text_of(families))
-    for text in wrong:
-        warn(text)
+    text, wrong = gather(root, load(root / CONFIG))
+    replace(root / NOTES, text)
+    for line in wrong:
+        warn(line)
     return 1 if wrong else 0
 
 

@@ -1,29 +1,46 @@
-"""What is noted of each site: its WebSockets, the threads that serve its pages, the answers that its visitors got."""
+"""What is noted of each site: its WebSockets, the threads that serve its pages, the answers that its visitors got.
+
+Root reads here what a site's user, or any other, may have made: none of it is followed, waited for or believed beyond
+a bound, and what fails of one site is a sentence in `wrong` and keeps no other site from the notes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pwd
 import re
 import socket
+import stat
 import struct
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 FOLDER = "var/lib/switchboard/metrics"
 PLACES = f"{FOLDER}/places.json"
 SECONDS = 5.0  # that whoever is asked has to answer
+ALL_SECONDS = 10.0  # the same, of all processes of mod_wsgi together
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-LONGEST = 64 * 2**20  # bytes of a log that one run reads; what is beyond is not counted
+MOST = 8 * 2**20  # bytes of a site's log that one run reads; the next one goes on there
+GAP = 64 * 2**20  # what is further behind than that is not counted
+LINE = 2**16  # bytes of one line
+SMALL = 4096  # bytes of what a site tells
+LARGEST = 2**48  # of a number that it tells
+PROCESSES = 16  # of a site that are asked, or as many as it has threads
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+DAPHNE = ("sockets", "unsent")
+WSGI = ("active_requests", "capacity_utilization", "queue_time_total")
 Labels = dict[str, str]
 # name without its prefix, kind, help, [(labels, value)]
 Family = tuple[str, str, str, list[tuple[Labels, float]]]
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says; nothing where there is none."""
+    """Return what a JSON file of root's says; nothing where there is none."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -41,6 +58,54 @@ def replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.new")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+# -- what a site's user may have made ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(name: str | Path, above: int | None = None, flags: int = 0) -> Iterator[int]:
+    """Open what a name stands for, without following a link or waiting for a writer."""
+    number = os.open(name, OPEN | flags, dir_fd=above)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def small(name: str, above: int) -> bytes:
+    """Return what a small file in an open folder has.
+
+    Raises:
+        OSError: there is none, or a link.
+        ValueError: it is no regular file, or larger than SMALL.
+    """
+    with opened(name, above) as number:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise ValueError(f"{name} is no file")
+        data = os.read(number, SMALL + 1)
+    if len(data) > SMALL:
+        raise ValueError(f"{name} has more than {SMALL} bytes")
+    return data
+
+
+def numbers(data: bytes, known: tuple[str, ...], kinds: tuple[type, ...]) -> dict[str, float]:
+    """Return the numbers that a site tells, by the names that are known; others are left out.
+
+    Raises:
+        ValueError: it is no JSON object, or one of them is missing, of another kind, below 0 or beyond LARGEST.
+    """
+    told = json.loads(data)
+    if not isinstance(told, dict):
+        raise ValueError("no object")
+    found = {}
+    for key in known:
+        value = told.get(key)
+        # bool is an int of Python's; NaN is in no range
+        if type(value) not in kinds or not 0 <= value <= LARGEST:
+            raise ValueError(f"{key} is no number that can be")
+        found[key] = value
+    return found
 
 
 def closed(root: Path, sites: list[dict[str, Any]], folder: str) -> Iterator[Family]:
@@ -66,64 +131,137 @@ def open_sockets(root: Path, ports: set[int]) -> dict[int, tuple[int, int]]:
     return found
 
 
-def daphne_numbers(root: Path, site: str) -> dict[str, int]:
+def daphne_numbers(root: Path, site: str) -> dict[str, float]:
     """Return what the processes of Daphne have noted of a site's WebSockets, and how many have."""
-    found = {"sockets": 0, "unsent": 0, "processes": 0}
-    for path in sorted((root / "run" / f"daphne-{site}").glob("*/numbers.json")):
-        for key, value in {**load(path), "processes": 1}.items():
-            found[key] += value
+    found: dict[str, float] = {"sockets": 0, "unsent": 0, "processes": 0}
+    try:
+        folder = os.open(root / "run" / f"daphne-{site}", OPEN | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return found
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(256), strict=False)]
+        for name in sorted(name for name in names if re.fullmatch(r"[0-9]{1,3}", name)):
+            try:
+                with opened(name, folder, os.O_DIRECTORY) as own:
+                    data = small("numbers.json", own)
+            except FileNotFoundError:
+                continue  # it has noted nothing yet, or ends
+            for key, value in {**numbers(data, DAPHNE, (int,)), "processes": 1}.items():
+                found[key] += value
+    finally:
+        os.close(folder)
     return found
 
 
-def websockets(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
+def websockets(root: Path, sites: list[dict[str, Any]], wrong: list[str]) -> Iterator[Family]:
     """Yield the WebSockets of each site, how many it may have, and what their readers have not taken."""
     live = [site for site in sites if site["websocket_port"]]
     kernel = open_sockets(root, {site["websocket_port"] for site in live})
     held, limits, waiting = [], [], []
     for site in live:
-        labels, told = {"site": site["name"]}, daphne_numbers(root, site["name"])
+        labels = {"site": site["name"]}
+        limits.append((labels, float(site["max_websockets"])))
+        try:
+            told = daphne_numbers(root, site["name"])
+        except Exception as error:  # whatever its user has put there
+            wrong.append(f"WebSockets of {site['name']}: {error!r}"[:300])
+            continue
         count, bytes_ = kernel[site["websocket_port"]]
         # a process that has noted nothing yet is counted by its connections
         held.append((labels, float(told["sockets"] if told["processes"] else count)))
-        limits.append((labels, float(site["max_websockets"])))
         waiting.append((labels, float(told["unsent"] + bytes_)))
     yield "websockets_open", "gauge", "WebSockets that Daphne holds.", held
     yield "websockets_limit", "gauge", "How many it may hold.", limits
     yield "websockets_unsent_bytes", "gauge", "What their readers have yet to take.", waiting
 
 
+# -- the threads of mod_wsgi --------------------------------------------------------------------------------
+
+
+def owner(root: Path, process: str) -> int:
+    """Return the number of the user whose a process is, -1 without one (proc(5), status: its folder may be root's)."""
+    try:
+        text = (root / "proc" / process / "status").read_text(errors="replace")
+    except OSError:
+        return -1
+    found = re.search(r"^Uid:\t([0-9]+)", text, re.M)
+    return int(found[1]) if found else -1
+
+
 def wsgi_processes(root: Path, site: str) -> list[str]:
     """Return the abstract sockets of a site's processes of mod_wsgi (proc(5), net/unix)."""
     path = root / "proc/net/unix"
-    pattern = re.compile(rf"@(switchboard-wsgi/{re.escape(site)}/[0-9]+)$", re.M)
-    return sorted(set(pattern.findall(path.read_text())) if path.exists() else [])
+    pattern = re.compile(rf"@(switchboard-wsgi/{re.escape(site)}/[0-9]{{1,9}})$", re.M)
+    return sorted(set(pattern.findall(path.read_text(errors="replace"))) if path.exists() else [])
 
 
-def asked(name: str, user: str) -> dict[str, float]:
-    """Return what a process of mod_wsgi tells of itself; nothing where the socket is another user's."""
+def part(end: float, many: int) -> float:
+    """Return when the first of so many has to have answered, so that all have by the end."""
+    now = time.monotonic()
+    return now + max(0.0, end - now) / max(1, many)
+
+
+def asked(name: str, user: int, end: float) -> dict[str, float]:
+    """Return what a process of mod_wsgi tells of itself; nothing where the socket is another user's.
+
+    Raises:
+        OSError: it does not answer in time.
+        ValueError: it does not tell what is asked for.
+    """
+    data = b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(SECONDS)
+        connection.settimeout(max(0.01, end - time.monotonic()))
         connection.connect(f"\0{name}")
         told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", told)[1] != pwd.getpwnam(user).pw_uid:
+        if struct.unpack("3i", told)[1] != user:
             return {}
-        with connection.makefile("rb") as answer:
-            found: dict[str, float] = json.loads(answer.readline(4096))
-    return found
+        while not data.endswith(b"\n"):
+            connection.settimeout(max(0.01, end - time.monotonic()))
+            more = connection.recv(SMALL + 1 - len(data))
+            data += more
+            if len(data) > SMALL:
+                raise ValueError(f"more than {SMALL} bytes")
+            if not more:
+                break
+            if time.monotonic() > end:
+                raise TimeoutError("timed out")
+    return numbers(data, WSGI, (int, float))
 
 
-def threads(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
+def busy_numbers(
+    root: Path, site: dict[str, Any], end: float, wrong: list[str]
+) -> list[dict[str, float]]:
+    """Return what each of a site's processes of mod_wsgi tells; names of other users count for nothing."""
+    user = pwd.getpwnam(site["name"]).pw_uid
+    names = wsgi_processes(root, site["name"])
+    own = [name for name in names if owner(root, name.rpartition("/")[2]) == user]
+    own = own[: max(PROCESSES, int(site["threads"]))]
+    found = []
+    for index, name in enumerate(own):
+        try:
+            found.append(asked(name, user, part(end, len(own) - index)))
+        except ConnectionRefusedError:
+            continue  # it has ended since
+        except Exception as error:  # whatever listens there
+            wrong.append(f"{name}: {error!r}"[:300])
+    return [one for one in found if one]
+
+
+def threads(root: Path, sites: list[dict[str, Any]], wrong: list[str]) -> Iterator[Family]:
     """Yield how many threads serve each site's pages, how busy they are, and how long requests waited for one."""
     every, busy, used, queue = [], [], [], []
-    for site in sites:
-        labels, told = {"site": site["name"]}, []
-        for name in wsgi_processes(root, site["name"]):
-            try:
-                told.append(asked(name, site["name"]))
-            except (OSError, ValueError, KeyError) as error:
-                warn(f"{name}: {error}")
-        told = [one for one in told if one]
+    end = time.monotonic() + ALL_SECONDS
+    for index, site in enumerate(sites):
+        labels = {"site": site["name"]}
         every.append((labels, float(site["threads"])))
+        try:
+            told = busy_numbers(root, site, part(end, len(sites) - index), wrong)
+        except KeyError:
+            continue  # its user is not there yet
+        except Exception as error:
+            wrong.append(f"threads of {site['name']}: {error!r}"[:300])
+            continue
         if told:
             busy.append((labels, sum(one["active_requests"] for one in told)))
             used.append((labels, sum(one["capacity_utilization"] for one in told) / len(told)))
@@ -144,32 +282,51 @@ def threads(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
     )
 
 
+# -- the answers in Apache's log ----------------------------------------------------------------------------
+
+
+def lines_of(path: Path, kept: dict[str, Any], most: int) -> Generator[bytes, None, int]:
+    """Yield the whole lines of a log from where the last run ended, and return how many bytes more may be read.
+
+    What is kept of the place changes with each line, so the next run goes on wherever this one ends.
+    """
+    with path.open("rb") as log:
+        end = os.fstat(log.fileno()).st_size
+        kept["offset"] = min(kept["offset"], end)
+        if end - kept["offset"] > GAP:
+            warn(f"{path}: {end - kept['offset']} bytes were not read in time and are not counted")
+            kept["offset"] = end
+        log.seek(kept["offset"])
+        while most > 0:
+            line = log.readline(LINE)
+            if not line.endswith(b"\n") and len(line) < LINE:
+                break
+            kept["offset"] += len(line)
+            most -= len(line)
+            yield line
+    return most
+
+
 def new_lines(folder: Path, kept: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the lines that were added to a site's log since the last run; what is kept of its place changes with it.
+    """Yield the lines that were added to a site's log since the last run, up to MOST bytes of them.
 
     Apache begins a new file each day, and access.json is the newest one's second name.
     """
-    newest = folder / "access.json"
+    newest, most = folder / "access.json", MOST
     if not newest.exists():
         return
-    number, end = newest.stat().st_ino, newest.stat().st_size
-    former = kept.get("inode")
-    files = []
+    number, former = newest.stat().st_ino, kept.get("inode")
     if former is None:
-        kept["offset"] = end  # what was there before anybody counted
+        kept["offset"] = newest.stat().st_size  # what was there before anybody counted
     elif former != number:
         old = next((p for p in folder.glob("access-*.json") if p.stat().st_ino == former), None)
-        files = [(old, kept["offset"])] if old else []
+        if old:
+            most = yield from lines_of(old, kept, most)
+            if most <= 0:
+                return  # the next run goes on there
         kept["offset"] = 0
-    files.append((newest, min(kept["offset"], end)))
     kept["inode"] = number
-    for path, offset in files:
-        with path.open("rb") as log:
-            log.seek(offset)
-            data = log.read(LONGEST)
-            whole = data[: data.rfind(b"\n") + 1]
-            kept["offset"] = end if len(data) == LONGEST else offset + len(whole)
-            yield from whole.splitlines()
+    yield from lines_of(newest, kept, most)
 
 
 def count(line: bytes, kept: dict[str, Any]) -> None:
@@ -177,9 +334,9 @@ def count(line: bytes, kept: dict[str, Any]) -> None:
     try:
         told = json.loads(line)
         status, seconds = int(told["status"]), int(told["microseconds"]) / 1e6
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return
-    if status == 101:
+    if status == 101 or not 100 <= status <= 599 or not 0 <= seconds <= LARGEST:
         return
     classes, buckets = kept["classes"], kept["buckets"]
     name = f"{status // 100}xx"
@@ -189,7 +346,7 @@ def count(line: bytes, kept: dict[str, Any]) -> None:
         buckets[index] += seconds <= bound
 
 
-def requests(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
+def requests(root: Path, sites: list[dict[str, Any]], wrong: list[str]) -> Iterator[Family]:
     """Yield the answers that each site's visitors got, counted in its log from run to run."""
     kept = load(root / PLACES)
     totals, times, sums, counts = [], [], [], []
@@ -199,8 +356,11 @@ def requests(root: Path, sites: list[dict[str, Any]]) -> Iterator[Family]:
         own = kept.setdefault(name, new)
         if len(own["buckets"]) != len(BUCKETS):
             own |= new
-        for line in new_lines(root / "var/log/apache2" / name, own):
-            count(line, own)
+        try:
+            for line in new_lines(root / "var/log/apache2" / name, own):
+                count(line, own)
+        except Exception as error:
+            wrong.append(f"log of {name}: {error!r}"[:300])
         every = {**dict.fromkeys(("2xx", "3xx", "4xx", "5xx"), 0), **own["classes"]}
         totals += [({"site": name, "class": key}, value) for key, value in sorted(every.items())]
         whole = float(sum(every.values()))
