@@ -61,12 +61,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="module")
-def variables(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the inventory's variables, the same for both versions: a newcomer's, with people to sign in."""
+def variables(host: Host, former: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the variables of an inventory that was written for the version before, with people to sign in."""
     project = Path(shutil.copytree(ROOT / "demo", tmp_path_factory.mktemp("project") / "demo"))
     with (project / "graphspace" / "urls.py").open("a") as file:
         file.write(VIEW)
-    text = (ROOT / "inventory/single/group_vars/all/sites.yml").read_text(encoding="utf-8")
+    text = (former / "inventory/single/group_vars/all/sites.yml").read_text(encoding="utf-8")
     sites = yaml.safe_load(text)["sites"]
     sites[SITE] |= {"domain": host.address, "source": {"directory": str(project)}}
     sites[SITE] |= {"secrets": {"SEED_PASSWORD": PASSWORD}, "releases": {"commands": ["seed"]}}
