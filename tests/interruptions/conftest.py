@@ -1,4 +1,4 @@
-"""The converged test host; these tests are the last that it sees."""
+"""The converged test host, which has what its inventory says again when these tests are over."""
 
 from __future__ import annotations
 

@@ -190,5 +190,5 @@ def test_a_kafka_that_cannot_start_ends_each_run(bench: Bench, changed: dict[str
         run = bench.play(playbook, broken)
         assert run.code != 0, run.output[-4000:]
         assert "num.io.threads" in run.output.rpartition("FAILED! =>")[2]
-    repaired = bench.play(playbook, changed)  # the tests that follow find what they know
-    assert repaired.code == 0, repaired.output[-4000:]
+    whole = bench.play(ROOT / "site.yml")  # the tests that follow find what they know
+    assert whole.code == 0, whole.output[-4000:]
