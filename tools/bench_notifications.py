@@ -320,6 +320,9 @@ def deployed(host: Host, database: str) -> dict[str, object]:
             "releases": {"commands": ["seed"]},
         },
         kafka_topics=topics,
+        # all thousand come from one address
+        apache_max_websockets_per_address=1500,
+        apache_max_connections_per_address=3000,
     )
     run(command, env=environment() | {"ANSIBLE_NOCOLOR": "1"})
     host.check()
