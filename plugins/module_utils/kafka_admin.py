@@ -176,7 +176,7 @@ class Cluster:
                 for name, size in sizes.items()
             ):
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two looks; the time-out raises
         raise Refused(
             f"kafka_topics is a list with {', '.join(sizes)}: created, but not every partition has a leader after "
             f"{self.timeout} seconds. Look at the brokers' journals (journalctl -u kafka)."

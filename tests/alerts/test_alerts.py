@@ -124,7 +124,8 @@ CASES = [
     ),
     Case(
         "SiteSlow",
-        f'systemd-run --quiet --collect --unit=switchboard-stutter sh -c "{STUTTER}"',
+        "systemd-run --quiet --collect --property=RuntimeMaxSec=300 --unit=switchboard-stutter "
+        f'sh -c "{STUTTER}"',
         "systemctl stop switchboard-stutter; pkill -CONT -f '^.wsgi:'",
         f"Pages of the site {SITE} take",
     ),
@@ -179,7 +180,7 @@ CASES = [
     Case(
         "ZooKeeperWithoutQuorum",
         "systemctl stop zookeeper",
-        "systemctl start zookeeper; sleep 5; systemctl start kafka",
+        "systemctl start zookeeper; sleep 5; systemctl start kafka",  # which ends where ZooKeeper is not there yet
         "ZooKeeper does not answer, or has no quorum.",
     ),
     Case(

@@ -52,7 +52,7 @@ def errors() -> None:
     while True:
         with contextlib.suppress(urllib.error.URLError):
             asked(urllib.request.build_opener(), "/readyz/kafka")
-        time.sleep(0.3)
+        time.sleep(0.3)  # three a second, until the unit is stopped or its time is over
 
 
 def sockets(number: int) -> None:
@@ -76,7 +76,7 @@ def sockets(number: int) -> None:
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         print(connection.recv(200).split(b"\r\n")[0].decode(), flush=True)
         held.append(connection)
-    time.sleep(600)
+    time.sleep(600)  # so long they are held, or until the unit is stopped
 
 
 def threads(number: int) -> None:
@@ -85,7 +85,7 @@ def threads(number: int) -> None:
     writer.execute("BEGIN IMMEDIATE")
     for _ in range(number):
         threading.Thread(target=sign_in, daemon=True).start()
-    time.sleep(600)
+    time.sleep(600)  # so long the lock is held, or until the unit is stopped
 
 
 if __name__ == "__main__":

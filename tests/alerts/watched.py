@@ -192,7 +192,7 @@ class Watched:
     def visitors(self, *words: str) -> None:
         """Let visitors do something in the background, until `visitors_leave`."""
         self.host.check_output(
-            f"systemd-run --quiet --collect --unit=switchboard-visitors "
+            f"systemd-run --quiet --collect --property=RuntimeMaxSec=600 --unit=switchboard-visitors "
             f"python3 {VISITORS} {self.bench.entries[SITE]['domain']} {' '.join(words)}"
         )
 

@@ -42,7 +42,7 @@ def test_the_receiver_takes_what_is_sent(host: Host, receiver: dict[str, Any]) -
         )
         if "log_sender" in connections:
             return
-        time.sleep(1)
+        time.sleep(1)  # between two looks; the failure below ends them
     pytest.fail(f"there is no connection to {receiver['address']}\n{journal(host, UNIT)}")
 
 
@@ -61,8 +61,8 @@ def wait(host: Host, mark: str, count: int) -> list[tuple[str, ...]]:
     """Wait until so many frames have arrived, and a moment longer for those that should not."""
     end = time.monotonic() + PATIENCE
     while len(found := arrived(host, mark)) < count and time.monotonic() < end:
-        time.sleep(0.5)
-    time.sleep(1)
+        time.sleep(0.5)  # between two looks; the caller asserts
+    time.sleep(1)  # what comes twice, comes now
     return arrived(host, mark) or found
 
 

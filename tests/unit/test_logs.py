@@ -176,7 +176,7 @@ class Log:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks; the error below ends them
         raise TimeoutError("the receiver does not listen")
 
     def stop(self, *, kill: bool = False) -> None:
@@ -190,7 +190,7 @@ class Log:
             found = [json.loads(line) for line in text.splitlines()]
             if len(found) >= count or time.monotonic() > end:
                 return found
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks; the caller asserts
 
 
 class Sender:
@@ -219,7 +219,7 @@ class Sender:
     def end(self) -> list[str]:
         """End the program; return what it keeps for the next one."""
         self.process.terminate()
-        time.sleep(0.2)
+        time.sleep(0.2)  # the signal comes before the end of its input, as from systemd
         assert self.process.stdin
         self.process.stdin.close()
         assert self.process.wait(20) == 0
@@ -245,7 +245,7 @@ def test_no_line_goes_into_a_dead_connection(folder: Path, log: Log, kill: bool)
     assert log.lines(1) == ["<13>1 one"]
     log.stop(kill=kill)
     sender.offer("<13>1 größer")
-    time.sleep(0.5)
+    time.sleep(0.5)  # so long the receiver is away
     log.start()
     assert [sender.answer(), sender.give("<13>1 three")] == ["OK", "OK"]
     assert sender.end() == []
@@ -257,7 +257,7 @@ def test_what_waits_at_the_end_is_sent_by_the_next_process(folder: Path, log: Lo
     for number in (1, 2):
         sender = Sender(folder, log, "--name", "logs.test", *client(folder))
         sender.offer(f"<13>1 größer {number}")
-        time.sleep(0.3)
+        time.sleep(0.3)  # it has tried once, and waits
         assert len(sender.end()) == number
         assert sender.answer() == "OK"  # rsyslog would forget it otherwise, and has it no longer
     log.start()
@@ -271,7 +271,7 @@ def test_who_is_not_the_receiver_gets_nothing(folder: Path, log: Log) -> None:
     for name, ca in (("other.test", "ca"), ("logs.test", "foreign")):
         sender = Sender(folder, log, "--name", name, *client(folder), ca=ca)
         sender.offer("<13>1 secret")
-        time.sleep(0.7)
+        time.sleep(0.7)  # longer than a receiver has to refuse
         assert sender.end()[-1] == "12 <13>1 secret"
     assert log.lines() == []
 
@@ -283,7 +283,7 @@ def test_a_line_whose_sender_is_refused_is_not_taken_for_sent(
     """A receiver refuses after the handshake of TLS 1.3, when the first line could have been on its way."""
     sender = Sender(folder, log, "--name", "logs.test", *(client(folder, name) if name else []))
     sender.offer("<13>1 one")
-    time.sleep(0.7)
+    time.sleep(0.7)  # longer than a receiver has to refuse
     assert sender.end() == ["9 <13>1 one"]
 
 

@@ -186,7 +186,7 @@ def listening(site: str, answer: bytes | None) -> Iterator[None]:
                         connection.sendall(answer)
                     for _ in range(4000 if answer is None else 0):
                         connection.sendall(b" ")
-                        time.sleep(0.001)
+                        time.sleep(0.001)  # a drip that outlasts the deadline
             except OSError:
                 return  # whoever asked has left
 

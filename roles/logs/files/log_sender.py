@@ -161,7 +161,7 @@ class Receiver:
                     self.tell(syslog.LOG_WARNING, f"takes nothing: {error}")
                 end = time.monotonic() + self.pause
                 while not self.ending and time.monotonic() < end:
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # so that an end in the pause is seen soon
                 if self.ending:
                     self.waiting.append((math.inf, frame))
                     return
@@ -198,7 +198,7 @@ class Receiver:
         end = time.monotonic() + LAST_SECONDS
         self.look()
         while self.waiting and self.socket is not None and time.monotonic() < end:
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks, up to LAST_SECONDS
             self.look()
         if self.waiting:
             new = self.kept.with_suffix(".new")
