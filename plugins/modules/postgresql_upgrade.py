@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ class Host:
             raise Refused(f"{command[0]} ended with {code}: {(err or out).strip()[-2000:]}")
         return str(out)
 
+    @cached_property
     def clusters(self) -> list[dict[str, Any]]:
         """Return the clusters of this host; none where PostgreSQL is not installed, as in a dry run."""
         if not self.module.get_bin_path("pg_lsclusters"):
@@ -124,7 +126,7 @@ class Host:
         there = MARK.exists() and (ETC / self.version / "main").exists()
         return there and any(
             str(one["version"]) == former and one["cluster"] == "main" and one["start"] == "manual"
-            for one in self.clusters()
+            for one in self.clusters
         )
 
     def prepare(self, former: str) -> None:
@@ -162,7 +164,7 @@ def main() -> None:
     version, forget = module.params["version"], module.params["forget"]
     host = Host(module, version)
     try:
-        clusters = host.clusters()
+        clusters = host.clusters
         former = next(iter(older_of(clusters, version)), "")
         forgotten = older_of(clusters, version, UPGRADED) if forget else []
         if forget and former:
