@@ -10,10 +10,13 @@ export PYTHON
 
 tool = python3 -m tools
 of_site = $(if $(SITE),-e site=$(SITE))
-active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg
+active = . .venv/bin/activate && ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg $(vault)
+# what `make secrets` made, where the environment names no other
+made_password = $(INVENTORY)/.private/vault-password
+vault = $(if $(ANSIBLE_VAULT_PASSWORD_FILE),,$(if $(wildcard $(made_password)),ANSIBLE_VAULT_PASSWORD_FILE=$(made_password)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down onboard deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
+.PHONY: help setup demo demo-down onboard secrets deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
   bench-notifications bench-web lock clean
 
 help: ## List these commands
@@ -42,6 +45,9 @@ onboard: setup ## From the provider's log-in to a server of an inventory (HOST=1
 	@mkdir -p $(INVENTORY) && { ls $(INVENTORY)/*.yml >/dev/null 2>&1 || echo 'switchboard:' > $(INVENTORY)/hosts.yml; }
 	@$(active) ANSIBLE_LOCALHOST_WARNING=False ansible-playbook -i $(INVENTORY) playbooks/onboard.yml \
 	  $(if $(HOST),-e onboard_host=$(HOST)) $(OPTIONS)
+
+secrets: setup ## Make the passwords and keys that an inventory lacks, encrypted beside it (INVENTORY=inventory/lab)
+	@$(active) python3 -m tools.secrets --inventory="$(INVENTORY)"
 
 deploy: setup ## Release the code of a site (INVENTORY=inventory/lab SITE=lab; without SITE, of each)
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/deploy.yml $(of_site)

@@ -18,6 +18,8 @@ BUILD = ROOT / "build"
 LOGS = BUILD / "logs"
 IMAGES = {"13": "trixie", "12": "bookworm"}
 DEMO_HOST = "switchboard-demo"
+# Where Ansible looks for the file with the password of encrypted variables.
+VAULT_VARIABLE = "ANSIBLE_VAULT_PASSWORD_FILE"
 
 _started = time.monotonic()
 _print_lock = threading.Lock()
@@ -103,6 +105,17 @@ def environment(venv: Path | None = None) -> dict[str, str]:
     if "utf" not in (env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or "").lower():
         env["LC_ALL"] = "C.UTF-8"
     return env
+
+
+def vault_password_file(inventory: Path) -> dict[str, str]:
+    """Return the environment by which Ansible finds the password that `make secrets` made for an inventory.
+
+    Empty where there is none, or where the environment names one already.
+    """
+    made = inventory / ".private" / "vault-password"
+    return (
+        {} if os.environ.get(VAULT_VARIABLE) or not made.is_file() else {VAULT_VARIABLE: str(made)}
+    )
 
 
 def as_root(command: list[str]) -> list[str] | None:

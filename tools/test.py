@@ -45,6 +45,7 @@ SUMMARY = BUILD / "summary.txt"
 TYPED = (
     "demo",
     "verify",
+    "secrets",
     "deploy SITE=graphspace",
     "releases",
     "backup SITE=graphspace",

@@ -15,7 +15,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.common import BUILD, ROOT, ToolError, environment, main_guard, run
+from tools.common import (
+    BUILD,
+    ROOT,
+    ToolError,
+    environment,
+    main_guard,
+    run,
+    vault_password_file,
+)
 
 FOLDER = BUILD / "verify"
 GOOD, SHORT, UNSEEN, INTERRUPTED = 0, 1, 2, 130
@@ -78,8 +86,9 @@ def verify(inventory: Path, folder: Path, *, quiet: bool, extra: list[str]) -> i
     command += ["-o", "verbosity_assertions=2"]  # what was found is shown whole
     command += ["--hosts=ansible://switchboard", f"--ansible-inventory={inventory}"]
     command += [f"--verify-report={folder}", f"--verify-name={inventory_name(inventory)}", *extra]
+    env = environment() | vault_password_file(inventory)
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), stdout=sys.stderr if quiet else None, check=False
+        command, cwd=ROOT, env=env, stdout=sys.stderr if quiet else None, check=False
     )
     if (folder / "report.json").exists() and done.returncode in CODES:
         return CODES[done.returncode]
@@ -89,7 +98,8 @@ def verify(inventory: Path, folder: Path, *, quiet: bool, extra: list[str]) -> i
 def tell(inventory: Path, report: Path) -> None:
     """Leave word of a report on the hosts that watch themselves; what was found stands without it."""
     words = ["ansible-playbook", "-i", str(inventory), "playbooks/verified.yml"]
-    done = run([*words, "-e", f"verify_report={report}"], env=environment(), check=False)
+    env = environment() | vault_password_file(inventory)
+    done = run([*words, "-e", f"verify_report={report}"], env=env, check=False)
     if done.returncode:
         print(f"The hosts' metrics do not know of it:\n{done.stdout[-2000:]}", file=sys.stderr)
 

@@ -15,8 +15,8 @@ LOG_IN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 TIME = 'Write it as in systemd.time(7), such as "*-*-* 02:30:00".'
 NEW_ONE = (
-    "Make one with `openssl rand -base64 32`, put it into the vault of your inventory (ansible-vault), and keep a copy "
-    "where neither this server nor the control node is."
+    "`make secrets` makes one and encrypts it beside your inventory. Keep a copy of what opens it where neither this "
+    "server nor the control node is."
 )
 
 # variable without its prefix, value, why, remedy

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -23,12 +24,13 @@ import yaml
 from tests.live.people import Person, Target
 from tests.onboarding.server import Run
 from tools.bench import Host
-from tools.common import ROOT, environment
+from tools.common import ROOT, environment, vault_password_file
 
 SITE = "graphspace"
 DOMAIN = "lab.test"
 WHO, WORD = "linnea", "a-word-of-linnea-alone"
-PASSWORD = "a-password-of-the-snapshots"
+# What `make secrets` writes into an inventory: its owner keeps it, whatever server is lost.
+KEPT = ("group_vars/all/secrets.yml", ".private/vault-password")
 DATABASE = f"/srv/{SITE}/data/{SITE}.sqlite3"
 MEDIA = f"/srv/{SITE}/data/media/photo.bin"
 VAULT = "/home/admin/lab"
@@ -66,14 +68,42 @@ class Drill:
         )
         backup = {
             "backup_repository": f"sftp:admin@{self.vault.address}:{VAULT}",
-            "backup_password": PASSWORD,
-            "backup_ssh_key": (self.vault.folder / "id_ed25519").read_text(encoding="utf-8"),
             "backup_ssh_known_hosts": (self.vault.folder / "known_hosts").read_text().splitlines(),
             "kafka_heap_mb": 384,
             "zookeeper_heap_mb": 128,
         }
         (written / "group_vars" / "all" / "backup.yml").write_text(yaml.safe_dump(backup))
         self.inventory = written
+        if self.kept.is_dir():
+            shutil.copytree(self.kept, written, dirs_exist_ok=True)
+        else:
+            self.make_secrets()
+
+    def make_secrets(self) -> None:
+        """Make the password and the key of the backup, and let the key in on the other server."""
+        done = subprocess.run(
+            ["make", "--no-print-directory", "secrets", f"INVENTORY={self.inventory}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "made backup_password, backup_ssh_key." in done.stdout
+        line = next(part for part in done.stdout.splitlines() if "ssh-ed25519" in part).strip()
+        self.vault.shell(f"echo {shlex.quote(line)} >> ~/.ssh/authorized_keys")
+        for name in KEPT:
+            (self.kept / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.inventory / name, self.kept / name)
+
+    @property
+    def kept(self) -> Path:
+        return self.folder / "kept"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which its owner works."""
+        plain = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        return environment() | plain | vault_password_file(self.inventory)
 
     def play(self, name: str, *words: str) -> Run:
         """Run a playbook as its owner does."""
@@ -81,7 +111,7 @@ class Drill:
         done = subprocess.run(
             ["ansible-playbook", "-i", str(self.inventory), name, *words],
             cwd=ROOT,
-            env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -281,7 +311,7 @@ def test_verify_finds_the_backups_of_the_new_server_in_order(drill: Drill) -> No
             f"--ansible-inventory={drill.inventory}",
         ],
         cwd=ROOT,
-        env=environment(),
+        env=drill.environment,
         capture_output=True,
         text=True,
         check=False,

@@ -451,7 +451,8 @@ NAMES = [
             "threshold-of-no-rule",
             {"monitoring_thresholds": {"site_slow_second": 1}},
             (
-                "monitoring_thresholds.site_slow_second is 1: there is none of that name. Did you mean site_slow_seconds?",
+                "monitoring_thresholds.site_slow_second is 1: there is none of that name.",
+                " Did you mean site_slow_seconds?",
             ),
         ),
         Case(

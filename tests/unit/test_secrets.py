@@ -1,0 +1,122 @@
+"""`make secrets`: what is lacking is made, encrypted and kept; what is there is left alone; nothing secret is said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+from tools import secrets
+from tools.common import ROOT, VAULT_VARIABLE
+
+SFTP = "backup_repository: sftp:backup@192.0.2.20:/srv/lab\n"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "inventory" / "single", tmp_path / "lab")
+    (tmp_path / "lab" / "group_vars" / "all" / "backup.yml").write_text(SFTP)
+    return tmp_path / "lab"
+
+
+def make(inventory: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    plain = {key: value for key, value in os.environ.items() if key != VAULT_VARIABLE}
+    return subprocess.run(
+        [sys.executable, "-m", "tools.secrets", f"--inventory={inventory}"],
+        cwd=ROOT,
+        env=plain | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def opened(inventory: Path, password: str = "") -> dict[str, Any]:
+    """Return what the encrypted file holds."""
+    word = password or (inventory / ".private" / "vault-password").read_text().strip()
+    vault = VaultLib([("default", VaultSecret(word.encode()))])
+    text = (inventory / "group_vars" / "all" / "secrets.yml").read_bytes()
+    return dict(yaml.safe_load(vault.decrypt(text)))
+
+
+def test_a_password_and_a_key_are_made_once(lab: Path) -> None:
+    done = make(lab)
+    assert done.returncode == 0, done.stderr
+    held = opened(lab)
+    assert sorted(held) == ["backup_password", "backup_ssh_key"]
+    assert len(held["backup_password"]) >= 40
+    # the tool says what belongs on the other server, as ssh-keygen reads it out of the key
+    key = lab / "key"
+    key.write_text(held["backup_ssh_key"])
+    key.chmod(0o600)
+    read = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(key)], capture_output=True, text=True, check=True
+    )
+    assert f"{read.stdout.strip()} backup@lab" in done.stdout
+    again = make(lab)
+    assert "lacks no secret" in again.stdout, again.stderr
+    assert opened(lab) == held
+
+
+def test_nothing_secret_is_said_or_readable(lab: Path) -> None:
+    done = make(lab)
+    said = done.stdout + done.stderr
+    word = (lab / ".private" / "vault-password").read_text().strip()
+    for secret in (*opened(lab).values(), word):
+        assert secret not in said
+    assert (lab / ".private").stat().st_mode & 0o777 == 0o700
+    assert (lab / ".private" / "vault-password").stat().st_mode & 0o777 == 0o600
+    written = (lab / "group_vars" / "all" / "secrets.yml").read_text()
+    assert written.startswith("$ANSIBLE_VAULT;")
+    assert not [name for name in (lab / "group_vars" / "all").iterdir() if name.name[0] == "."]
+
+
+def test_what_is_given_is_left_alone(lab: Path) -> None:
+    of_pass = "{{ lookup('community.general.passwordstore', 'lab/backup') }}"
+    (lab / "group_vars" / "all" / "zz.yml").write_text(yaml.safe_dump({"backup_password": of_pass}))
+    assert "made backup_ssh_key." in make(lab).stdout
+    assert sorted(opened(lab)) == ["backup_ssh_key"]
+
+
+def test_what_somebody_added_stays(lab: Path, tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    word.write_text("of-the-team\n")
+    path = lab / "group_vars" / "all" / "secrets.yml"
+    vault = VaultLib([("default", VaultSecret(b"of-the-team"))])
+    path.write_bytes(vault.encrypt("vault_lab: {SMTP_PASSWORD: of-the-mail}\n"))
+    done = make(lab, **{VAULT_VARIABLE: str(word)})
+    assert done.returncode == 0, done.stderr
+    assert not (lab / ".private" / "vault-password").exists()
+    held = opened(lab, "of-the-team")
+    assert held["vault_lab"] == {"SMTP_PASSWORD": "of-the-mail"}
+    assert "backup_password" in held
+
+
+def test_another_password_is_said_and_changes_nothing(lab: Path, tmp_path: Path) -> None:
+    make(lab)
+    path = lab / "group_vars" / "all" / "secrets.yml"
+    before = path.read_bytes()
+    word = tmp_path / "word"
+    word.write_text("another\n")
+    done = make(lab, **{VAULT_VARIABLE: str(word)})
+    assert done.returncode == 1
+    assert "Decryption failed" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_no_inventory_is_refused(tmp_path: Path) -> None:
+    done = make(tmp_path)
+    assert done.returncode == 1
+    assert "there is no folder group_vars in it" in done.stderr
+
+
+def test_a_local_repository_needs_no_key() -> None:
+    assert [*secrets.wanted({"backup_repository": "/mnt/backup"})] == ["backup_password"]
+    assert not secrets.wanted({})

@@ -1,0 +1,190 @@
+"""Make the secrets that an inventory's servers need and nobody has written, and keep them encrypted beside it.
+
+They go into ``<inventory>/group_vars/all/secrets.yml``, which Ansible Vault encrypts. What the inventory gives already,
+from a vault of its own, from `pass`, SOPS or the environment, is left alone. No secret is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+from tools.common import (
+    VAULT_VARIABLE,
+    ToolError,
+    environment,
+    main_guard,
+    run,
+    vault_password_file,
+)
+
+HEAD = (
+    "# Made by `make secrets`, which keeps what stands here and adds what is lacking.\n"
+    "# `ansible-vault edit` opens it; values of your own may be added.\n"
+)
+BITS = 256
+
+
+def password() -> str:
+    """Return a password of 256 bits, in letters that no file format and no shell minds."""
+    return secrets.token_urlsafe(BITS // 8)
+
+
+def ssh_key() -> str:
+    """Return a private key of OpenSSH, Ed25519, without a passphrase."""
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def public_line(private: str, comment: str) -> str:
+    """Return the line of authorized_keys that belongs to a private key."""
+    key = load_ssh_private_key(private.encode(), None).public_key()
+    line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return f"{line} {comment}"
+
+
+def wanted(variables: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
+    """Return what makes each secret that a host's roles need, by the name of its variable.
+
+    Args:
+        variables: those of the host, as the inventory has them, not templated.
+    """
+    makers: dict[str, Callable[[], str]] = {}
+    repository = str(variables.get("backup_repository") or "")
+    if repository:
+        makers["backup_password"] = password
+    if repository.startswith("sftp:"):
+        makers["backup_ssh_key"] = ssh_key
+    return makers
+
+
+def lacking(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Callable[[], str]]:
+    """Return what makes each secret that some host needs and the inventory does not give."""
+    return {
+        name: maker
+        for variables in hosts.values()
+        for name, maker in wanted(variables).items()
+        if not variables.get(name)
+    }
+
+
+def hosts_of(inventory: Path) -> dict[str, dict[str, Any]]:
+    """Return the variables of each host, as the inventory's files have them.
+
+    Raises:
+        ToolError: Ansible cannot read the inventory, or what is encrypted in it.
+    """
+    env = environment() | vault_password_file(inventory)
+    done = run(["ansible-inventory", "-i", str(inventory), "--list"], env=env)
+    return dict(json.loads(done.stdout)["_meta"]["hostvars"])
+
+
+def vault_of(path: Path) -> VaultLib:
+    """Return the vault that the password in a file opens."""
+    if path.stat().st_mode & stat.S_IXUSR:
+        words = run([str(path)]).stdout.strip()
+    else:
+        words = path.read_text(encoding="utf-8").strip()
+    if not words:
+        raise ToolError(f"{path} is empty: it has to hold the password of the vault. Write it.")
+    return VaultLib([("default", VaultSecret(words.encode()))])
+
+
+def kept_in(path: Path, vault: VaultLib) -> dict[str, Any]:
+    """Return what the encrypted file holds; nothing where there is none.
+
+    Raises:
+        ToolError: another password encrypted it, or it is not what this tool writes.
+    """
+    if not path.exists():
+        return {}
+    text = path.read_bytes()
+    try:
+        read = yaml.safe_load(vault.decrypt(text))
+    except AnsibleError as error:
+        raise ToolError(
+            f"{path} cannot be opened: {error}. Name the file with the password that encrypted it in {VAULT_VARIABLE}."
+        ) from error
+    if not isinstance(read, dict):
+        raise ToolError(f"{path} holds no variables. Move it away, and run this again.")
+    return read
+
+
+def write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file at once, so that a killed run leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def password_file(inventory: Path) -> Path:
+    """Return the file with the vault's password; one is made where the environment and the inventory name none."""
+    named = vault_password_file(inventory).get(VAULT_VARIABLE) or os.environ.get(VAULT_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    made = inventory / ".private" / "vault-password"
+    made.parent.mkdir(mode=0o700, exist_ok=True)
+    write(made, f"{password()}\n".encode(), 0o600)
+    return made
+
+
+def main() -> int:
+    """Make what is lacking, and say what was made."""
+    parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
+    parser.add_argument("--inventory", type=Path, required=True)
+    inventory: Path = parser.parse_args().inventory
+    if not (inventory / "group_vars").is_dir():
+        raise ToolError(
+            f"INVENTORY is {inventory}: there is no folder group_vars in it. Name the folder of an inventory."
+        )
+    path = inventory / "group_vars" / "all" / "secrets.yml"
+    missing = lacking(hosts_of(inventory))
+    if not missing:
+        print(f"{inventory} lacks no secret.")
+        return 0
+    keeper = password_file(inventory)
+    vault = vault_of(keeper)
+    made = {name: maker() for name, maker in sorted(missing.items())}
+    text = HEAD + yaml.safe_dump(kept_in(path, vault) | made, sort_keys=True, width=200)
+    write(path, vault.encrypt(text) + b"\n", 0o600)
+    print(f"{path}: made {', '.join(made)}.")
+    if "backup_ssh_key" in made:
+        print("The account on the other server lets this key in (~/.ssh/authorized_keys there):")
+        print(f"  {public_line(made['backup_ssh_key'], f'backup@{inventory.name}')}")
+    print(
+        f"The password that opens it is in {keeper}: keep a copy where neither this machine nor a server is.\n"
+        f"`make` finds it; elsewhere: export {VAULT_VARIABLE}={keeper}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    main_guard(main)
