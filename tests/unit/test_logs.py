@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import signal
@@ -265,6 +266,30 @@ def test_what_waits_at_the_end_is_sent_by_the_next_process(folder: Path, log: Lo
     assert sender.give("<13>1 3") == "OK"
     assert sender.end() == []
     assert log.lines(3) == ["<13>1 größer 1", "<13>1 größer 2", "<13>1 3"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_process_that_is_told_to_end_alone_ends(folder: Path, log: Log, away: bool) -> None:
+    """rsyslog, which goes on, keeps its end of the pipe open and has more lines."""
+    sender = Sender(folder, log, "--name", "logs.test", *client(folder))
+    if away:
+        log.stop()
+    sender.process.terminate()
+    number = 0
+    while number < 200 and sender.process.poll() is None:
+        with contextlib.suppress(BrokenPipeError):
+            assert sender.give(f"<13>1 {number}") == "OK"
+            number += 1
+        time.sleep(0.1)  # lines come now and then, for 20 s
+    assert sender.process.wait(1) == 0
+    assert sender.process.stdin
+    with contextlib.suppress(BrokenPipeError):
+        sender.process.stdin.close()
+    kept = sender.state / "unsent.json"
+    texts = json.loads(kept.read_text()) if kept.exists() else log.lines(number)
+    assert [text[-len(f"<13>1 {n}") :] for n, text in enumerate(texts)] == [
+        f"<13>1 {n}" for n in range(number)
+    ]
 
 
 def test_who_is_not_the_receiver_gets_nothing(folder: Path, log: Log) -> None:

@@ -33,6 +33,8 @@ SEND_SECONDS = 30
 AGAIN_SECONDS = 5
 LONGEST_PAUSE = 15
 LAST_SECONDS = 3
+# Where this process alone is told to end, rsyslog goes on, and never closes the pipe.
+LEAVE_SECONDS = 5
 ANY = "surrogateescape"  # a line may be no UTF-8
 
 
@@ -59,6 +61,7 @@ class Receiver:
         self.pause = 1.0
         self.told = ""  # the failure that goes on
         self.ending = False
+        self.leaves = math.inf  # when it does not wait for rsyslog's end any longer
 
     def connect(self) -> None:
         """Connect, and send what was not acknowledged on the former connection."""
@@ -241,12 +244,14 @@ def main() -> None:
     syslog.openlog("switchboard-logs")
 
     def end(*_: object) -> None:
-        receiver.ending = True  # rsyslog is told too, and closes the pipe in the end
+        receiver.ending = True  # rsyslog is told too as a rule, and closes the pipe in the end
+        receiver.leaves = min(receiver.leaves, time.monotonic() + LEAVE_SECONDS)
 
     signal.signal(signal.SIGTERM, end)
     answer()
     rest = b""
-    while True:
+    leaving = False
+    while not leaving:
         sources: list[Any] = [0] if receiver.socket is None else [0, receiver.socket]
         ready = select.select(sources, [], [], 0.2 if receiver.waiting else None)[0]
         receiver.look()
@@ -259,6 +264,9 @@ def main() -> None:
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             receiver.send(line)
+            leaving = time.monotonic() > receiver.leaves
+            if leaving:
+                os.close(0)  # before the answer, after which another line would come
             answer()
     receiver.finish()
 
