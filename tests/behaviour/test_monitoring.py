@@ -49,6 +49,18 @@ def test_nobody_else_reaches_it(host: Host, watched: dict[str, Any]) -> None:
     assert [place for place in places if not place.startswith("127.0.0.1:")] == []
 
 
+def test_a_user_of_the_host_reaches_it_only_when_named(host: Host, watched: dict[str, Any]) -> None:
+    """A user of the host who is not among `monitoring_port_users` reads no number and silences no alert."""
+    if not watched["port_users"]:
+        pytest.skip("monitoring_port_users lets all of them in")
+    for port in watched["ports"]:
+        url = f"http://127.0.0.1:{port}/"
+        asked = "curl --silent --output /dev/null --max-time 10 --write-out '%%{http_code}' %s"
+        assert host.run(asked, url).stdout != "000", f"nothing answers root at {url}"
+        other = host.run(f"runuser -u nobody -- {asked}", url)
+        assert (other.rc, other.stdout) == (7, "000"), f"nobody reaches {url}"
+
+
 def test_everything_tells_of_itself(host: Host, watched: dict[str, Any]) -> None:
     """Each exporter, and each site that has metrics, answered Prometheus the last time; the host's notes are young."""
     targets = asked(host, watched, "targets?state=active")["activeTargets"]
