@@ -37,7 +37,9 @@ inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 home_mailbox = Maildir/
 alias_maps =
-smtpd_tls_security_level = none
+smtpd_tls_security_level = encrypt
+smtpd_tls_cert_file = /etc/postfix/mail.test.pem
+smtpd_tls_key_file = /etc/postfix/mail.test.key
 """
 INSTALL = """set -e
 id ops >/dev/null 2>&1 || useradd --create-home --shell /usr/sbin/nologin ops
@@ -46,7 +48,21 @@ export DEBIAN_FRONTEND=noninteractive
 test -x /usr/sbin/postfix || apt-get -qq update
 test -x /usr/sbin/postfix || apt-get -qq install --no-install-recommends postfix
 test -f /etc/postfix/master.cf || cp /usr/share/postfix/master.cf.dist /etc/postfix/master.cf
+grep -q mail.test /etc/hosts || echo 127.0.0.1 mail.test >> /etc/hosts
+cp /etc/postfix/mail.test.pem /usr/local/share/ca-certificates/mail.test.crt
+update-ca-certificates >/dev/null 2>&1
 systemctl restart postfix
+"""
+REMOVE = """systemctl stop switchboard-alerts-tls postfix
+DEBIAN_FRONTEND=noninteractive apt-get -qq purge postfix
+userdel --remove ops
+rm -rf /etc/postfix /usr/local/share/ca-certificates/mail.test.crt
+update-ca-certificates >/dev/null 2>&1
+sed '/ mail.test$/d' /etc/hosts > /run/hosts.kept && cat /run/hosts.kept > /etc/hosts
+"""
+# The certificate by which clients know the mail server.
+CERTIFICATE = """openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mail.test \
+  -addext subjectAltName=DNS:mail.test -keyout /etc/postfix/mail.test.key -out /etc/postfix/mail.test.pem 2>/dev/null
 """
 # A place with TLS whose certificate lasts so many days.
 SERVE_TLS = """set -e
@@ -76,6 +92,7 @@ class Watched:
     def begin(self) -> None:
         """Install the mail server and let monitoring begin, with everything sooner than on a server."""
         self.write("/etc/postfix/main.cf", POSTFIX)
+        self.host.check_output("sh -c %s", CERTIFICATE)
         self.host.check_output("sh -c %s", INSTALL)
         visitors = (ROOT / "tests" / "alerts" / "visitors.py").read_text(encoding="utf-8")
         self.write(VISITORS, visitors)
@@ -122,6 +139,7 @@ class Watched:
         return {
             "monitoring_mail_to": ADDRESS,
             "monitoring_mail_from": "alerts@mail.test",
+            "monitoring_smtp": "mail.test:25",  # no address of loopback, so that it has to offer TLS
             "monitoring_interval": HURRY,
             "monitoring_group_wait": "1s",
             "monitoring_group_interval": HURRY,
@@ -211,10 +229,8 @@ class Watched:
         if not self.backed_up:
             self.back_up()
             self.host.run("rm -rf /var/backups/alerts")
-        self.host.run("systemctl stop switchboard-alerts-tls postfix; rm -rf %s %s", TLS, VISITORS)
-        self.host.run(
-            "DEBIAN_FRONTEND=noninteractive apt-get -qq purge postfix; userdel --remove ops"
-        )
+        self.host.run("rm -rf %s %s", TLS, VISITORS)
+        self.host.run("sh -c %s", REMOVE)
         assert run.code == 0, run.output[-3000:]
         assert not kept, "switched off, and the password is there"
         assert "\nactive" not in f"\n{on}", f"switched off, and it runs: {on}"
