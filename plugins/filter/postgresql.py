@@ -1,7 +1,8 @@
-"""The sizes of a PostgreSQL server, from the memory of its host and the connections of its databases."""
+"""What PostgreSQL's files say: sizes from the host's memory and the connections, settings, who may come in."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,6 +58,22 @@ def postgresql_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def postgresql_networks(clients: Sequence[str]) -> list[str]:
+    """Return addresses and networks as pg_hba.conf has them: ``10.0.0.11/32``, ``10.0.0.0/24``."""
+    return [str(ipaddress.ip_network(client, strict=False)) for client in clients]
+
+
+def postgresql_no_networks(clients: Sequence[str]) -> list[str]:
+    """Return those that are neither an address nor a network."""
+    found = []
+    for client in clients:
+        try:
+            ipaddress.ip_network(client, strict=False)
+        except ValueError:
+            found.append(client)
+    return found
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -65,4 +82,6 @@ class FilterModule:
         return {
             "postgresql_sizes": postgresql_sizes,
             "postgresql_parameters": postgresql_parameters,
+            "postgresql_networks": postgresql_networks,
+            "postgresql_no_networks": postgresql_no_networks,
         }

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +34,11 @@ options:
       name: {description: The name of the database and of its role., type: str, required: true}
       connections: {description: How many connections the role may have at a time., type: int, default: 20}
       extensions: {description: Extensions that the database has., type: list, elements: str, default: []}
+      password:
+        description:
+          - What the role logs in with over TCP. The server gets the verifier of it alone (SCRAM-SHA-256), and a changed
+            password is noticed by that verifier. Empty takes an earlier one away.
+        type: str
   watcher:
     description: A role that may log in and read the server's statistics (pg_monitor), and no rows; empty for none.
     type: str
@@ -58,6 +67,8 @@ FOUND = """
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object(
               'login', rolcanlogin, 'connections', rolconnlimit)), '{}') FROM pg_roles),
+  'verifiers', (SELECT coalesce(json_object_agg(rolname, rolpassword), '{}') FROM pg_authid
+                WHERE rolpassword IS NOT NULL),
   'watchers', (SELECT coalesce(json_agg(pg_get_userbyid(member)), '[]') FROM pg_auth_members
                WHERE roleid = 'pg_monitor'::regrole),
   'databases', (SELECT coalesce(json_object_agg(datname, json_build_object(
@@ -67,8 +78,12 @@ SELECT json_build_object(
 WATCHES = 3  # connections that who reads statistics may have
 EXTENSIONS = "SELECT coalesce(json_agg(extname), '[]') FROM pg_extension"
 
-Ask = Callable[[str, str], str]
-Step = tuple[str, str, str]  # what it does, in which database, the statement
+ITERATIONS = 4096  # PostgreSQL's own number
+
+Ask = Callable[..., str]
+Step = tuple[
+    str, str, str
+]  # what it does, in which database, the statement, which may hold a verifier
 
 
 class Refused(Exception):
@@ -85,6 +100,46 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def scram_verifier(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:
+    """Return what PostgreSQL keeps of a password (PostgreSQL documentation, "pg_authid"; RFC 5802, 3).
+
+    Args:
+        password: of printable ASCII letters, which SASLprep leaves as they are.
+        salt: random bytes.
+        iterations: of PBKDF2.
+    """
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return f"SCRAM-SHA-256${iterations}:{parts[0]}${parts[1]}:{parts[2]}"
+
+
+def is_of(verifier: str, password: str) -> bool:
+    """Return whether a verifier is that of a password."""
+    try:
+        kind, how, _ = verifier.split("$")
+        iterations, salt = how.split(":")
+        same = scram_verifier(password, base64.b64decode(salt), int(iterations))
+    except ValueError:
+        return False
+    return kind == "SCRAM-SHA-256" and hmac.compare_digest(same, verifier)
+
+
+def password_step(name: str, password: str, verifier: str) -> list[Step]:
+    """Return the step that gives a role its password, or takes it away; none where it is as declared."""
+    if not password:
+        change = "NULL" if verifier else ""
+    elif is_of(verifier, password):
+        change = ""
+    else:
+        change = literal(scram_verifier(password, os.urandom(16)))
+    if not change:
+        return []
+    text = f"role {name}: {'another' if password else 'no'} password"
+    return [(text, "postgres", f"ALTER ROLE {name_of(name)} PASSWORD {change}")]
+
+
 def plan(
     declared: list[dict[str, Any]],
     found: dict[str, Any],
@@ -96,7 +151,7 @@ def plan(
 
     Args:
         declared: the module's databases.
-        found: ``roles`` and ``databases`` as the query FOUND returns them.
+        found: ``roles``, ``verifiers`` and ``databases`` as the query FOUND returns them.
         extensions: those of each declared database that is there.
         locale: of a new database.
         watcher: the role that may read statistics, or an empty text.
@@ -123,6 +178,8 @@ def plan(
                     f"{how} ROLE {name_of(name)} LOGIN CONNECTION LIMIT {limit}",
                 )
             )
+        verifier = found.get("verifiers", {}).get(name, "")
+        steps += password_step(name, one.get("password") or "", verifier)
         if not there:
             made = (
                 f"CREATE DATABASE {name_of(name)} OWNER {name_of(name)} TEMPLATE template0 "
@@ -165,13 +222,13 @@ def psql(module: AnsibleModule) -> Ask:
         "ON_ERROR_STOP=1",
     ]
 
-    def ask(database: str, statement: str) -> str:
+    def ask(database: str, statement: str, what: str = "to be asked") -> str:
         words = [*command, "-p", str(module.params["port"]), "-d", database]
         code, out, said = module.run_command(
             words, data=statement, cwd="/", environ_update={"LC_ALL": "C.UTF-8"}
         )
         if code:
-            raise Refused(f"PostgreSQL refused `{statement.split('(')[0].strip()}`: {said.strip()}")
+            raise Refused(f"PostgreSQL refused {what}: {said.strip().splitlines()[0]}")
         return out.strip()
 
     return ask
@@ -183,6 +240,7 @@ def main() -> None:
         "name": {"type": "str", "required": True},
         "connections": {"type": "int", "default": 20},
         "extensions": {"type": "list", "elements": "str", "default": []},
+        "password": {"type": "str", "no_log": True},
     }
     module = AnsibleModule(
         argument_spec={
@@ -211,8 +269,8 @@ def main() -> None:
                 if one["extensions"] and one["name"] in found["databases"]
             }
         steps = plan(declared, found, extensions, module.params["locale"], module.params["watcher"])
-        for _, where, statement in [] if module.check_mode else steps:
-            ask(where, statement)
+        for text, where, statement in [] if module.check_mode else steps:
+            ask(where, statement, text)
     except Refused as error:
         module.fail_json(msg=str(error))
     changes = [text for text, _, _ in steps]

@@ -7,15 +7,11 @@ matters here. The tests run in order, each with what the one before left.
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.refusals.bench import Run as Told
+from tests.postgresql.server import play, root
 from tools.bench import Host
-from tools.common import ROOT, environment
 
 ROWS = "SELECT count(*) || ' ' || sum(hashint4(number)) FROM kept"
 MARK = "/var/lib/postgresql/.switchboard-upgrade"
@@ -25,41 +21,6 @@ apt-get -q update
 DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold install -t trixie \\
     --no-install-recommends postgresql base-files
 """
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    made = Host("switchboard-postgresql", tmp_path_factory.mktemp("host") / "h", release="12")
-    try:
-        made.create()
-        yield made
-    finally:
-        made.remove()
-
-
-def play(host: Host, name: str, *flags: str, **extra: object) -> Told:
-    """Run a playbook for a site on PostgreSQL."""
-    command = host.playbook(
-        f"playbooks/{name}.yml",
-        {"database": "postgresql"},
-        postgresql_shared_buffers_mb=128,
-        **extra,
-    )
-    done = subprocess.run(
-        [*command, *flags],
-        cwd=ROOT,
-        env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    return Told(done.returncode, done.stdout + done.stderr)
-
-
-def root(host: Host, command: str) -> str:
-    return host.shell(f"sudo sh -c {shlex.quote(command)}").strip()
 
 
 def rows(host: Host) -> str:

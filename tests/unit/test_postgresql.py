@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
-from plugins.filter.postgresql import postgresql_parameters, postgresql_sizes
+from plugins.filter.postgresql import (
+    postgresql_networks,
+    postgresql_no_networks,
+    postgresql_parameters,
+    postgresql_sizes,
+)
 from plugins.filter.sites import database_faults, site_faults, site_lists
 from plugins.modules import postgresql_databases as module
 
@@ -50,6 +56,45 @@ def test_what_differs_is_put_right_alone() -> None:
 def test_another_encoding_is_refused() -> None:
     with pytest.raises(module.Refused, match="is in SQL_ASCII, and Django needs UTF8"):
         planned(changed(encoding="SQL_ASCII"))
+
+
+WORD = "a-word-of-sixteen"
+SALT = "gE11Cuh7Fy2FqHa4IQZddg=="
+VERIFIER = (
+    f"SCRAM-SHA-256$4096:{SALT}$FM4INokwPB05Fo9lMeSYrosW9myvRaidIBvh/woU2MY="
+    ":j8PZomI/urkvZYOhRsHkuIPAVTwsoq44nTYK1hHviNY="
+)
+
+
+def with_verifier(text: str) -> dict[str, Any]:
+    return {**THERE, "verifiers": {"lab": text}}
+
+
+def test_a_verifier_is_that_of_rfc_5802() -> None:
+    """The figures are of `CREATE ROLE x PASSWORD 'a-word-of-sixteen'` on PostgreSQL 17."""
+    made = module.scram_verifier(WORD, base64.b64decode(SALT))
+    assert made == VERIFIER
+
+
+def test_a_password_is_set_where_it_is_another_and_never_sent_itself() -> None:
+    salt = b"0123456789abcdef"
+    same = module.scram_verifier(WORD, salt, 8192)
+    assert planned(with_verifier(same), password=WORD) == []
+    for found in (
+        THERE,
+        with_verifier(module.scram_verifier("another", salt)),
+        with_verifier("md5x"),
+    ):
+        (statement,) = planned(found, password=WORD)
+        assert statement.startswith('ALTER ROLE "lab" PASSWORD \'SCRAM-SHA-256$4096:')
+        assert WORD not in statement
+    assert planned(with_verifier(same)) == ['ALTER ROLE "lab" PASSWORD NULL']
+
+
+def test_who_may_come_in_is_written_as_networks() -> None:
+    given = ["10.0.0.11", "10.0.1.7/24", "2001:db8::/64"]
+    assert postgresql_networks(given) == ["10.0.0.11/32", "10.0.1.0/24", "2001:db8::/64"]
+    assert postgresql_no_networks([*given, "db.lab", "10.0.0.300"]) == ["db.lab", "10.0.0.300"]
 
 
 def test_names_and_texts_are_quoted() -> None:
