@@ -49,15 +49,13 @@ test -x /usr/sbin/postfix || apt-get -qq update
 test -x /usr/sbin/postfix || apt-get -qq install --no-install-recommends postfix
 test -f /etc/postfix/master.cf || cp /usr/share/postfix/master.cf.dist /etc/postfix/master.cf
 grep -q mail.test /etc/hosts || echo 127.0.0.1 mail.test >> /etc/hosts
-cp /etc/postfix/mail.test.pem /usr/local/share/ca-certificates/mail.test.crt
-update-ca-certificates >/dev/null 2>&1
+cp /etc/postfix/mail.test.pem /etc/ssl/certs/mail.test.pem
 systemctl restart postfix
 """
 REMOVE = """systemctl stop switchboard-alerts-tls postfix
 DEBIAN_FRONTEND=noninteractive apt-get -qq purge postfix
 userdel --remove ops
-rm -rf /etc/postfix /usr/local/share/ca-certificates/mail.test.crt
-update-ca-certificates >/dev/null 2>&1
+rm -rf /etc/postfix /etc/ssl/certs/mail.test.pem
 sed '/ mail.test$/d' /etc/hosts > /run/hosts.kept && cat /run/hosts.kept > /etc/hosts
 """
 # The certificate by which clients know the mail server.
