@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -145,13 +146,20 @@ def write(path: Path, content: bytes, mode: int) -> None:
         raise
 
 
+def configured() -> str:
+    """Return the file that Ansible's environment or configuration names, an empty text for none."""
+    named = constants.DEFAULT_VAULT_PASSWORD_FILE or ""
+    return str(named or next(iter(constants.DEFAULT_VAULT_IDENTITY_LIST), "").rpartition("@")[2])
+
+
 def password_file(inventory: Path) -> Path:
-    """Return the file with the vault's password; one is made where the environment and the inventory name none."""
-    named = vault_password_file(inventory).get(VAULT_VARIABLE) or os.environ.get(VAULT_VARIABLE)
+    """Return the file with the vault's password; one is made where neither Ansible nor the inventory names one."""
+    named = vault_password_file(inventory).get(VAULT_VARIABLE) or configured()
     if named:
         return Path(named).expanduser()
     made = inventory / ".private" / "vault-password"
     made.parent.mkdir(mode=0o700, exist_ok=True)
+    (made.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     write(made, f"{password()}\n".encode(), 0o600)
     return made
 

@@ -74,6 +74,11 @@ def postgresql_no_networks(clients: Sequence[str]) -> list[str]:
     return found
 
 
+def without_passwords(databases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the databases as they may be shown."""
+    return [{key: value for key, value in one.items() if key != "password"} for one in databases]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -84,4 +89,5 @@ class FilterModule:
             "postgresql_parameters": postgresql_parameters,
             "postgresql_networks": postgresql_networks,
             "postgresql_no_networks": postgresql_no_networks,
+            "without_passwords": without_passwords,
         }

@@ -85,6 +85,13 @@ def host_names(value: Any) -> Any:
         return value
 
 
+def _holds_secrets(option: Mapping[str, Any]) -> bool:
+    """Return whether an option, or one within it, is not to be shown."""
+    return bool(option.get("no_log")) or any(
+        map(_holds_secrets, option.get("options", {}).values())
+    )
+
+
 def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[str, str]]:
     """Return a rule that is broken for each name that begins as a role's variables do and is none of them.
 
@@ -108,7 +115,7 @@ def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[s
             continue
         close = difflib.get_close_matches(name, list(options), n=1)
         remedy = f"Did you mean {close[0]}?" if close else "docs/reference.md has all of them."
-        secret = SECRET_WORD.search(name) or any(options[meant].get("no_log") for meant in close)
+        secret = SECRET_WORD.search(name) or any(_holds_secrets(options[meant]) for meant in close)
         rules.append(
             {
                 "variable": name,

@@ -20,7 +20,8 @@ CERTIFICATE = f"""
 mkdir -p {FOLDER} && cd {FOLDER}
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=lab -addext subjectAltName=IP:$1 \\
     -keyout key.pem -out cert.pem
-chgrp postgres key.pem && chmod 640 key.pem && chmod 755 .
+openssl genpkey -algorithm ed25519 -out other.pem
+chgrp postgres key.pem other.pem && chmod 640 other.pem && chmod 640 key.pem && chmod 755 .
 """
 STARTED = "SELECT pg_postmaster_start_time()"
 
@@ -40,10 +41,14 @@ def settings(host: Host, **changes: Any) -> dict[str, Any]:
 
 
 def visit(
-    host: Host, password: str = WORD, database: str = "graphspace", mode: str = "verify-full"
+    host: Host,
+    password: str = WORD,
+    database: str = "graphspace",
+    mode: str = "verify-full",
+    user: str = "graphspace",
 ) -> str:
     """Return what psql says to a visitor over TCP."""
-    where = f"host={host.address} user=graphspace dbname={database} sslmode={mode}"
+    where = f"host={host.address} user={user} dbname={database} sslmode={mode}"
     words = f"PGPASSWORD={password} psql -XAtw '{where} sslrootcert={FOLDER}/cert.pem'"
     asked = "SELECT current_user || ' ' || ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     return root(host, f"runuser -u nobody -- env {words} -c {shlex.quote(asked)} 2>&1 || true")
@@ -69,6 +74,16 @@ def test_a_site_elsewhere_gets_into_its_own_database(open_to_itself: Host) -> No
     assert "password authentication failed" in visit(open_to_itself, password=OTHER)
     for name in ("beside", "postgres"):
         assert "no pg_hba.conf entry" in visit(open_to_itself, database=name)
+
+
+def test_the_administrator_comes_from_no_other_host(open_to_itself: Host) -> None:
+    """Also where he has a password: by the socket alone."""
+    host = open_to_itself
+    local(host, f"ALTER ROLE postgres PASSWORD '{WORD}'")
+    try:
+        assert "pg_hba.conf rejects connection" in visit(host, user="postgres", database="postgres")
+    finally:
+        local(host, "ALTER ROLE postgres PASSWORD NULL")
 
 
 def test_nobody_comes_in_without_tls(open_to_itself: Host) -> None:
@@ -134,8 +149,14 @@ def test_who_is_not_named_is_turned_away_and_nobody_is_disturbed(open_to_itself:
         ),
         (
             {"postgresql_databases": [{"name": "graphspace", "password": "short"}]},
-            "postgresql_databases is graphspace: a role without a password cannot come from another host",
+            "postgresql_databases is graphspace: its password is shorter than 16 letters",
         ),
+        (
+            {"postgresql_databases": [{"name": "graphspace"}]},
+            "no role in postgresql_databases has a password, so nobody could come in.",
+        ),
+        ({"postgresql_tls_key": f"{FOLDER}/other.pem"}, "they are no pair"),
+        ({"postgresql_tls_key": f"{FOLDER}/absent.pem"}, "No such file or directory"),
     ],
 )
 def test_what_cannot_work_is_refused(

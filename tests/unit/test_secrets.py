@@ -99,6 +99,26 @@ def test_what_somebody_added_stays(lab: Path, tmp_path: Path) -> None:
     assert "backup_password" in held
 
 
+def test_the_password_that_ansibles_configuration_names_is_taken(lab: Path, tmp_path: Path) -> None:
+    word, config = tmp_path / "word", tmp_path / "ansible.cfg"
+    word.write_text("of-the-configuration\n")
+    config.write_text(f"[defaults]\nvault_password_file = {word}\n")
+    done = make(lab, ANSIBLE_CONFIG=str(config))
+    assert done.returncode == 0, done.stderr
+    assert not (lab / ".private" / "vault-password").exists()
+    assert sorted(opened(lab, "of-the-configuration")) == ["backup_password", "backup_ssh_key"]
+
+
+def test_git_does_not_take_the_password_of_an_inventory_anywhere(lab: Path) -> None:
+    make(lab)
+    git = ["git", "-C", str(lab)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    status = [*git, "status", "--porcelain", "-uall"]
+    told = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+    assert "group_vars/all/secrets.yml" in told
+    assert ".private" not in told
+
+
 def test_another_password_is_said_and_changes_nothing(lab: Path, tmp_path: Path) -> None:
     make(lab)
     path = lab / "group_vars" / "all" / "secrets.yml"
