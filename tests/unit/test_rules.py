@@ -248,3 +248,12 @@ def test_a_port_is_asked_for_with_its_site_and_its_units() -> None:
         "unit": "daphne-lab@*.service",
         "socket_activated": True,
     }
+
+
+def test_a_misspelled_variable_that_could_hold_secrets_is_not_shown() -> None:
+    """Also where the secret stands deeper, as a database's password does in `postgresql_databases`."""
+    rules = plugin("filter/switchboard.py").variable_rules(["postgresql_database", "daphne_prot"])
+    assert {rule["variable"]: rule["hidden"] for rule in rules} == {
+        "postgresql_database": "yes",
+        "daphne_prot": "",
+    }
