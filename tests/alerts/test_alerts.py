@@ -336,7 +336,7 @@ def test_no_mail_is_given_to_another_server(watched: Watched) -> None:
     host.check_output("cp -a /etc/postfix/mail.test.pem /etc/postfix/mail.test.key /root/")
     try:
         host.check_output("sh -c %s", f"{CERTIFICATE}systemctl restart postfix")
-        began = host.check_output("date +%%s")
+        began = host.check_output("date +%s")
         host.check_output("touch /run/reboot-required")
         told = f"journalctl -u prometheus-alertmanager --since=@{began} -o cat"
         assert until(30, lambda: "certificate signed by unknown authority" in host.run(told).stdout)
