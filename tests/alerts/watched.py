@@ -102,7 +102,7 @@ class Watched:
             )
         )
         self.kafka_free = round(free - 0.4, 2)
-        self.backed_up = self.host.run("test -e /etc/switchboard/backup.json").rc == 0
+        self.backed_up = self.host.run("systemctl is-enabled switchboard-backup.timer").rc == 0
         if not self.backed_up:
             self.back_up(backup_repository="/var/backups/alerts", backup_password="of-a-test")
         self.has_databases = self.host.run("pg_lsclusters -h | grep -q .").rc == 0
