@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Wait until a Daphne instance answers a WebSocket handshake on its private UNIX socket.
 
-Exit status 0 after 101 (accepted) or 403 (refused by the project, so alive), 1 when the time is over
-or the answer is another one, which is printed. RFC 6455, section 4.1, is the handshake.
+Exit status 0 after 101 (accepted) or 403 (refused by the project, so alive), 1 when the time is over with another
+answer, which is printed, or when the instance's process has ended. RFC 6455, section 4.1, is the handshake.
 """
 
 from __future__ import annotations
@@ -38,17 +38,35 @@ def handshake(path: str, host: str, url: str, seconds: float) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process of the same user exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def main() -> int:
-    """Try until the instance is alive or the time is over."""
+    """Try until the instance answers as it should, its process has ended or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("socket", help="the instance's UNIX socket")
     parser.add_argument("url", help="the WebSocket path")
     parser.add_argument("--host", default="localhost", help="the Host and Origin to send")
+    parser.add_argument("--pid", type=int, default=0, help="the instance's process")
     parser.add_argument("--timeout", type=float, default=30, help="seconds in all")
     options = parser.parse_args()
     end = time.monotonic() + options.timeout
     said = "nothing"
     while time.monotonic() < end:
+        if options.pid and not alive(options.pid):
+            print(
+                "Daphne ended before it answered a WebSocket handshake; its own messages stand above.",
+                file=sys.stderr,
+            )
+            return 1
         try:
             status = handshake(
                 options.socket, options.host, options.url, max(0.1, end - time.monotonic())
