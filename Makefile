@@ -35,7 +35,7 @@ test: ## Prove everything; it takes half an hour on 2 cores (STEPS="lint unit" r
 	@$(tool).test $(STEPS)
 
 soak: ## The long forms of the tests, which `make test` leaves out
-	@SWITCHBOARD_SOAK=1 $(tool).test debian12 single onboarding
+	@SWITCHBOARD_SOAK=1 $(tool).test default debian12 single seed onboarding
 
 lint: ## Check style and types alone
 	@$(tool).test lint

@@ -35,6 +35,7 @@ from tools.common import (
 from tools.setup import PACKAGES, find_python, install_packages
 
 LANES = os.environ.get("LANES", "2")  # how many steps run at a time
+SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
 JUNIT = BUILD / "junit"
 OLD_VENV = ROOT / ".venv-3.11"
 DEMO_VENV = BUILD / "venv-demo"
@@ -161,7 +162,9 @@ def demo_tests(outcome: Outcome) -> None:
     outcome.add_junit(report)
 
 
-def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[Outcome], None]:
+def scenario(
+    name: str, venv: Path, *, then: tuple[str, ...] = (), soaked: tuple[str, ...] = ()
+) -> Callable[[Outcome], None]:
     """Return a step that takes one molecule scenario through its whole sequence.
 
     Args:
@@ -169,12 +172,16 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
         venv: whose Ansible drives it.
         then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said;
             `folder:mark` takes those with a mark alone, but for `make soak`.
+        soaked: what is left to `make soak`: folders of tests/ that come after those of `then`, and files of
+            tests/behaviour (`test_browser`).
     """
 
     def step(outcome: Outcome) -> None:
         report = junit(outcome.step)
         env = environment(venv) | PLAIN | {"MOLECULE_COMMAND_BORDERS": "0"}
-        tests = env | {"PYTEST_ADDOPTS": f"--junitxml={report}"}
+        left = [word for word in soaked if word.startswith("test_") and not SOAK]
+        options = f"--junitxml={report}" + (f" -k 'not ({' or '.join(left)})'" if left else "")
+        tests = env | {"PYTEST_ADDOPTS": options}
         command = ["molecule", "test", "--scenario-name", name, "--destroy=never"]
         remove = ["molecule", "destroy", "--scenario-name", name]
         run_logged(outcome.step, remove, env=env)  # what a killed run left
@@ -186,9 +193,10 @@ def scenario(name: str, venv: Path, *, then: tuple[str, ...] = ()) -> Callable[[
             else:
                 outcome.check(f"molecule test ended with {status} before its tests", False)
             converged = report.exists()
-            for folder in then if converged else ():
+            late = [word for word in soaked if not word.startswith("test_") and SOAK]
+            for folder in [*then, *late] if converged else ():
                 path, _, mark = folder.partition(":")
-                marked = ["-m", mark] if mark and not os.environ.get("SWITCHBOARD_SOAK") else []
+                marked = ["-m", mark] if mark and not SOAK else []
                 run_tests(outcome, name, [f"tests/{path}", *marked], env)
         finally:
             run_logged(outcome.step, remove, env=env)
@@ -337,12 +345,17 @@ def main() -> int:
     old = new if only_style else set_up()
     # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
-        "default": scenario("default", new, then=("attacks", "refusals")),
-        "debian12": scenario("debian12", old, then=("attacks", "faults", "releases:core")),
         "single": scenario(
             "single", new, then=("releases", "mutations", "interruptions", "alerts", "move")
         ),
-        "seed": scenario("seed", new, then=("removal",)),
+        "default": scenario("default", new, then=("attacks", "refusals")),
+        "debian12": scenario(
+            "debian12",
+            old,
+            then=("attacks:core", "faults"),
+            soaked=("test_browser", "test_workers", "releases"),
+        ),
+        "seed": scenario("seed", new, then=("removal",), soaked=("test_zz_reboot",)),
         "upgrade": pytest_step("tests/upgrade"),
         "drill": pytest_step("tests/drill"),
         "onboarding": pytest_step("tests/onboarding"),
