@@ -1,4 +1,7 @@
-"""Kafka from an archive and from a given file: the pack that Maven made, served as Apache's archive would be."""
+"""Kafka from an archive and from a given file: the pack that Maven made, served as Apache's archive would be.
+
+The wrong sources are one run of the role, each under a name of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.refusals.bench import ROOT, Bench
+from tests.refusals.bench import ALONE, ROOT, Answer, Bench
 
 CURRENT = "readlink /opt/kafka/current"
 UNIT = "systemctl show --property ActiveState,MainPID kafka.service"
@@ -64,32 +68,58 @@ def archive(served: str, sha512: str, cache: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.usefixtures("unchanged")
-def test_an_archive_with_a_wrong_sum_is_refused(bench: Bench, served: str, tmp_path: Path) -> None:
-    run = bench.role("kafka", **archive(served, "0" * 128, tmp_path))
-    assert run.code != 0
-    run.says(f"kafka_archive_sha512 is {'0' * 128}: the file at {served} has the SHA-512 ")
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+@dataclass
+class Told:
+    """What every wrong source was told, the cache of the first, and what the host looked like before and after."""
+
+    answers: dict[str, Answer]
+    cache: Path
+    before: set[str]
+    after: set[str]
 
 
-@pytest.mark.usefixtures("unchanged")
-def test_a_file_that_is_not_there_is_refused(bench: Bench) -> None:
-    run = bench.role("kafka", kafka_source="local", kafka_local_path="/nonexistent/kafka.tgz")
-    assert run.code != 0
-    run.says(
-        "kafka_local_path is /nonexistent/kafka.tgz: the control node has no such file. Correct the path."
-    )
+@pytest.fixture(scope="module")
+def told(bench: Bench, pack: Path, served: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    folder = tmp_path_factory.mktemp("sources")
+    cache = folder / "cache"
+    local = {"kafka_source": "local", "kafka_local_path": str(pack)}
+    cases = {
+        "wrong-sum": archive(served, "0" * 128, cache),
+        "no-file": local | {"kafka_local_path": "/nonexistent/kafka.tgz"},
+        "another-version": local | {"kafka_version": "3.8.1"},
+    }
+    alone = {"role_alone": "kafka", "kafka_topics": bench.lists["topics"], "groups": ["web"]}
+    before = bench.state()
+    names = {name: alone | variables for name, variables in cases.items()}
+    answers = bench.play_many(ALONE, names, folder)
+    return Told(answers, cache, before, bench.state())
 
 
-@pytest.mark.usefixtures("unchanged")
-def test_an_archive_of_another_version_is_refused_before_kafka_is_touched(
-    bench: Bench, pack: Path
-) -> None:
-    run = bench.role(
-        "kafka", kafka_source="local", kafka_local_path=str(pack), kafka_version="3.8.1"
-    )
-    assert run.code != 0
-    run.says("kafka_version is 3.8.1: the archive holds Kafka 2.13-3.9.2, not 2.13-3.8.1.")
+def test_an_archive_with_a_wrong_sum_is_refused(told: Told, served: str) -> None:
+    answer = told.answers["wrong-sum"]
+    assert answer.failed, answer.tasks
+    said = f"kafka_archive_sha512 is {'0' * 128}: the file at {served} has the SHA-512 "
+    assert said in answer.text
+    assert [path.name for path in told.cache.iterdir()] == [".lock"]
+
+
+def test_a_file_that_is_not_there_is_refused(told: Told) -> None:
+    answer = told.answers["no-file"]
+    assert answer.failed, answer.tasks
+    said = "kafka_local_path is /nonexistent/kafka.tgz: the control node has no such file. Correct the path."
+    assert said in answer.text
+
+
+def test_an_archive_of_another_version_is_refused(told: Told) -> None:
+    answer = told.answers["another-version"]
+    assert answer.failed, answer.tasks
+    said = "kafka_version is 3.8.1: the archive holds Kafka 2.13-3.9.2, not 2.13-3.8.1."
+    assert said in answer.text
+
+
+def test_no_refused_source_touches_kafka(told: Told) -> None:
+    assert len(told.before) > 100, "the host is not converged"
+    assert sorted(told.before ^ told.after) == []
 
 
 @pytest.mark.usefixtures("restored")
