@@ -34,7 +34,7 @@ demo-down: ## Remove that server
 test: ## Prove everything; it takes half an hour on 2 cores (STEPS="lint unit" runs some of it)
 	@$(tool).test $(STEPS)
 
-soak: ## The long forms of the tests, which `make test` leaves out
+soak: ## The long forms of the tests, and what `make test` asks of one Debian alone
 	@SWITCHBOARD_SOAK=1 $(tool).test default debian12 single seed onboarding
 
 lint: ## Check style and types alone
