@@ -169,6 +169,19 @@ if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", NOTIFICATIONS_TOPIC_PREFIX):
         "Use letters, digits, dots, dashes and underscores, 100 at most."
     )
 
+# How to log in to the brokers, in librdkafka's own words; nothing where they ask nobody.
+NOTIFICATIONS_KAFKA_LOGIN = {
+    key: value
+    for key, value in {
+        "security.protocol": _text("KAFKA_SECURITY_PROTOCOL"),
+        "sasl.mechanism": _text("KAFKA_SASL_MECHANISM"),
+        "sasl.username": _text("KAFKA_SASL_USERNAME"),
+        "sasl.password": _text("KAFKA_SASL_PASSWORD"),
+        "ssl.ca.location": _text("KAFKA_SSL_CA_LOCATION"),
+    }.items()
+    if value
+}
+
 NOTIFICATIONS_SOCKETS_PER_PERSON = _number("NOTIFICATIONS_SOCKETS_PER_PERSON", 20)
 # Where the site's processes count, one small file each: where all of them write.
 NOTIFICATIONS_METRICS_DIR = _text("NOTIFICATIONS_METRICS_DIR") or SQLITE.parent / "metrics"

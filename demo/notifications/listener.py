@@ -108,9 +108,10 @@ class Listener:
         consumer = Consumer(
             {
                 **CONFIG,
+                **topics.login(),
                 "bootstrap.servers": topics.servers(),
                 # Required by the client; nothing joins it, for partitions are assigned by hand.
-                "group.id": f"notifications-{uuid.uuid4()}",
+                "group.id": topics.group(f"notifications-{uuid.uuid4()}"),
                 "error_cb": self._failed,
             },
             logger=logging.getLogger("notifications.librdkafka"),

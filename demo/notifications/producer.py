@@ -18,7 +18,7 @@ from django.db import close_old_connections, connections
 
 from notifications import metrics, outbox
 from notifications.schema import Event, Record, SchemaError, encode, topic_of
-from notifications.topics import servers
+from notifications.topics import login, servers
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Sender:
         self._notes = threading.Lock()
         self._stop = threading.Event()
         self._producer = Producer(
-            {**CONFIG, "bootstrap.servers": bootstrap, "error_cb": self._failed},
+            {**CONFIG, **login(), "bootstrap.servers": bootstrap, "error_cb": self._failed},
             logger=logging.getLogger("notifications.librdkafka"),
         )
         self._thread = threading.Thread(

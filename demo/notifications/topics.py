@@ -26,6 +26,16 @@ def servers() -> str:
     return getattr(settings, "NOTIFICATIONS_KAFKA_SERVERS", "")
 
 
+def login() -> dict[str, str]:
+    """Return how to log in to the brokers, as librdkafka takes it; nothing where they ask nobody."""
+    return dict(getattr(settings, "NOTIFICATIONS_KAFKA_LOGIN", {}))
+
+
+def group(name: str) -> str:
+    """Return the name of a group of consumers: below the prefix, where the site may have some."""
+    return f"{getattr(settings, 'NOTIFICATIONS_TOPIC_PREFIX', '')}{name}"
+
+
 def topic(kind: str) -> str:
     """Return the topic that carries a kind."""
     return f"{getattr(settings, 'NOTIFICATIONS_TOPIC_PREFIX', '')}{Kind(kind).value}"

@@ -30,6 +30,14 @@ KEYS: dict[str, Any] = yaml.safe_load(
 GROUPS = {key.split(".")[0] for key in KEYS if "." in key}
 # Where a word in braces stands for what follows from the entry.
 WORDED = ("environment", "secrets", "services", "releases.hooks")
+# What a site's program needs to log in to Kafka, where the inventory names no variables of its own for it.
+KAFKA_LOGIN = {
+    "KAFKA_SECURITY_PROTOCOL": "{kafka_security_protocol}",
+    "KAFKA_SASL_MECHANISM": "{kafka_sasl_mechanism}",
+    "KAFKA_SASL_USERNAME": "{kafka_username}",
+    "KAFKA_SSL_CA_LOCATION": "{kafka_ca}",
+}
+KAFKA_SECRET = {"KAFKA_SASL_PASSWORD": "{kafka_password}"}
 SECRET_WORD = re.compile(r"secret|password|passwd|token", re.I)
 # What Django's deployment checks ask for and Apache does, or what nobody can have without TLS.
 SILENCED = {
@@ -177,6 +185,12 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
                 f"sites.{name}.{key} has a word that begins with {{valkey_, and the site has no Valkey: nothing would "
                 "answer there. Write `valkey: true`."
             )
+    for key in WORDED:
+        if key != "secrets" and "{kafka_password}" in str(given.get(key)):
+            found.append(
+                f"sites.{name}.{key} has the word {{kafka_password}}: others could read it there. "
+                "Write it into `secrets`."
+            )
     topics = given.get("topics") or {}
     if not isinstance(topics, Mapping):
         return [
@@ -279,8 +293,22 @@ def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
     return 2 * pages[0] * pages[1] + sockets + 2 * jobs + COMMANDS
 
 
+def kafka_names(sites: Any) -> list[str]:
+    """Return the sites that use Kafka: those with topics, and those whose settings have a word that begins with kafka."""
+    found = []
+    for name, entry in sites.items() if isinstance(sites, Mapping) else ():
+        given = flat(entry) if isinstance(entry, Mapping) else {}
+        words = (str(given.get(key)) for key in WORDED)
+        if given.get("topics") or any("{kafka" in text for text in words):
+            found.append(str(name))
+    return found
+
+
 def site_lists(
-    sites: Mapping[str, Any], host: Mapping[str, Any], kafka: str = ""
+    sites: Mapping[str, Any],
+    host: Mapping[str, Any],
+    kafka: str = "",
+    login: Mapping[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return what each role is told of the sites, and the topics that Kafka is to have.
 
@@ -289,14 +317,21 @@ def site_lists(
         host: the variables of the host, of which some hold for all sites (daphne_port, daphne_address,
             daphne_instances, certificates_dir, certificates_acme_webroot).
         kafka: the brokers' addresses with commas between them.
+        login: where sites log in to Kafka, ``passwords`` ({site: password}) and ``ca``, a path that is empty without
+            TLS; nothing where nobody does.
 
     Returns:
-        For each of ROLE_NAMES a list of sites as the role's variable ``<role>_sites`` takes it, and ``topics`` as
-        ``kafka_topics``, ``databases`` as ``postgresql_databases`` takes them.
+        For each of ROLE_NAMES a list of sites as the role's variable ``<role>_sites`` takes it, and ``topics`` and
+        ``users`` as ``kafka_topics`` and ``kafka_users``, ``databases`` as ``postgresql_databases`` takes them.
     """
     lists: dict[str, list[dict[str, Any]]] = {
-        role: [] for role in (*ROLE_NAMES, "topics", "databases")
+        role: [] for role in (*ROLE_NAMES, "topics", "users", "databases")
     }
+    passwords = (login or {}).get("passwords", {})
+    for name in kafka_names(sites) if login else ():
+        own = [f"{name}.*"]
+        password = passwords.get(name, "")
+        lists["users"].append({"name": name, "password": password, "topics": own, "groups": own})
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         if not isinstance(entry, Mapping):
             continue
@@ -309,15 +344,40 @@ def site_lists(
             extensions = given.get("postgresql.extensions", [])
             database = {"name": str(name), "connections": connections, "extensions": extensions}
             lists["databases"].append(database)
-        for role, settings in _of_site(str(name), given, host, kafka).items():
+        words = _kafka_words(str(name), kafka, login)
+        if words["kafka_username"] and str(name) in kafka_names(sites):
+            _log_in(given)
+        for role, settings in _of_site(str(name), given, host, words).items():
             lists[role].append({"name": str(name), **settings})
     return lists
 
 
+def _kafka_words(name: str, kafka: str, login: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what the words in braces about Kafka stand for."""
+    words = {"kafka": kafka, "topic_prefix": f"{name}.", "kafka_security_protocol": "PLAINTEXT"}
+    words |= dict.fromkeys(
+        ("kafka_sasl_mechanism", "kafka_username", "kafka_password", "kafka_ca"), ""
+    )
+    if login:
+        words["kafka_security_protocol"] = "SASL_SSL" if login.get("ca") else "SASL_PLAINTEXT"
+        words["kafka_sasl_mechanism"], words["kafka_username"] = "SCRAM-SHA-512", name
+        words["kafka_password"] = login["passwords"].get(name, "")
+        words["kafka_ca"] = login.get("ca", "")
+    return words
+
+
+def _log_in(given: dict[str, Any]) -> None:
+    """Add to a site's environment and secrets what it lacks to log in to Kafka."""
+    own = {**_mapping(given.get("environment")), **_mapping(given.get("secrets"))}
+    for key, usual in (("environment", KAFKA_LOGIN), ("secrets", KAFKA_SECRET)):
+        lacking = {variable: word for variable, word in usual.items() if variable not in own}
+        given[key] = {**lacking, **_mapping(given.get(key))}
+
+
 def _of_site(
-    name: str, given: dict[str, Any], host: Mapping[str, Any], kafka: str
+    name: str, given: dict[str, Any], host: Mapping[str, Any], kafka: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Return the settings of one site for each role."""
+    """Return the settings of one site for each role; ``kafka`` are the words about Kafka."""
     roles: dict[str, dict[str, Any]] = {role: {} for role in ROLE_NAMES}
     for key, value in given.items():
         for variable in variables_of(key):
@@ -332,8 +392,7 @@ def _of_site(
         "domain": ascii_names(domain),
         "hosts": ",".join(map(str, ascii_names(names))),
         "data": f"/srv/{name}/data",
-        "kafka": kafka,
-        "topic_prefix": f"{name}.",
+        **kafka,
         "tls": str(int(tls)),
         "valkey_socket": f"/run/valkey-{name}/valkey.sock",
         "valkey_url": f"unix:///run/valkey-{name}/valkey.sock",
@@ -485,5 +544,6 @@ class FilterModule:
         return {
             "site_faults": site_faults,
             "site_lists": site_lists,
+            "kafka_names": kafka_names,
             "database_faults": database_faults,
         }

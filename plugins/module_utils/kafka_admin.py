@@ -31,13 +31,14 @@ def as_text(value: object) -> str | None:
 class Cluster:
     """What the module asks of the brokers, through librdkafka."""
 
-    def __init__(self, bootstrap_servers: str, timeout: int):
+    def __init__(self, bootstrap_servers: str, timeout: int, login: dict[str, str]):
         from confluent_kafka.admin import AdminClient
 
         self.timeout = timeout
         # librdkafka's own messages are kept quiet: what matters comes back with the calls
         self.admin = AdminClient(
             {
+                **login,
                 "bootstrap.servers": bootstrap_servers,
                 "client.id": "switchboard",
                 "log_level": 0,

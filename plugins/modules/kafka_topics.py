@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.kafka_admin import Cluster, Refused, Topic, as_text
+from ansible.module_utils.kafka_client import login_of
 
 DOCUMENTATION = r"""
 ---
@@ -25,6 +26,10 @@ options:
     description: Brokers to ask, as C(host:port), with commas between them.
     type: str
     required: true
+  config:
+    description: A file of client properties, by which to log in; without such a file nobody does.
+    type: path
+    default: ""
   topics:
     description: The topics.
     type: list
@@ -200,6 +205,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "bootstrap_servers": {"type": "str", "required": True},
+            "config": {"type": "path", "default": ""},
             "topics": {
                 "type": "list",
                 "elements": "dict",
@@ -231,7 +237,8 @@ def main() -> None:
         check(declared)
         if not fresh:
             try:
-                cluster = Cluster(options["bootstrap_servers"], options["timeout"])
+                login = login_of(options["config"]) if options["config"] else {}
+                cluster = Cluster(options["bootstrap_servers"], options["timeout"], login)
             except ImportError:
                 module.fail_json(
                     msg=missing_required_lib("confluent_kafka (Debian: python3-confluent-kafka)")

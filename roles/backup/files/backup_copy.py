@@ -74,15 +74,17 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def topics(brokers: str, prefix: str) -> dict[str, Any] | None:
+def topics(brokers: str, prefix: str, login: str = "") -> dict[str, Any] | None:
     """Return the definitions of a site's topics; None where nobody tells them: they stand in the inventory, too."""
     try:
         from confluent_kafka.admin import (
             AdminClient,
             ConfigResource,
         )  # a host without Kafka lacks it
+        from kafka_client import login_of  # beside this file, where switchboard_backup has looked
 
-        client = AdminClient({"bootstrap.servers": brokers, "log_level": 0})
+        settings = login_of(login) if login else {}
+        client = AdminClient({**settings, "bootstrap.servers": brokers, "log_level": 0})
         found = client.list_topics(timeout=KAFKA_SECONDS).topics
         told = {name: topic for name, topic in found.items() if name.startswith(prefix)}
         if not told:

@@ -19,6 +19,7 @@ from typing import Any
 
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
+from kafka_client import Connection, login_of  # noqa: E402 - it stands there
 from site_metrics import (  # noqa: E402 - it stands there
     FOLDER,
     SECONDS,
@@ -35,7 +36,6 @@ from site_metrics import (  # noqa: E402 - it stands there
 ROOT = Path("/")
 CONFIG = "etc/switchboard/metrics.json"
 NOTES = f"{FOLDER}/switchboard.prom"
-ANSWER = 16 * 2**20  # bytes that a broker tells of its topics
 
 
 def alone(value: float) -> list[tuple[dict[str, str], float]]:
@@ -102,76 +102,22 @@ def place(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def metadata(address: str) -> bytes:
-    """Return a broker's answer to a Metadata request, version 4, for all topics (Kafka protocol guide)."""
-    client = b"switchboard-metrics"
-    body = struct.pack(f">hhih{len(client)}s", 3, 4, 1, len(client), client)
-    body += struct.pack(">i?", -1, False)
-    with socket.create_connection(place(address), timeout=SECONDS) as connection:
-        connection.sendall(struct.pack(">i", len(body)) + body)
-        with connection.makefile("rb") as answer:
-            (size,) = struct.unpack(">i", answer.read(4))
-            if not 0 <= size <= ANSWER:
-                raise ConnectionError(f"an answer of {size} bytes")
-            return bytes(answer.read(size))
-
-
-class Answer:
-    """An answer of a broker, read from front to back."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.position = data, 0
-
-    def take(self, form: str) -> int:
-        """Return the next number."""
-        (value,) = struct.unpack_from(form, self.data, self.position)
-        self.position += struct.calcsize(form)
-        return int(value)
-
-    def skip(self, count: int) -> None:
-        """Leave some bytes out."""
-        self.position += count
-
-    def skip_text(self) -> None:
-        """Skip a text, which may be null."""
-        self.skip(max(0, self.take(">h")))
-
-    def numbers(self) -> int:
-        """Return how many numbers an array of 32 bits each has, and skip it."""
-        count = max(0, self.take(">i"))
-        self.position += 4 * count
-        return count
-
-
-def partitions(data: bytes) -> dict[str, int]:
+def partitions(address: str, login: dict[str, str]) -> dict[str, int]:
     """Count the partitions, those without a leader and those with replicas that are behind, and the controller."""
-    answer = Answer(data)
-    answer.skip(8)  # the request's number, throttling
-    for _ in range(answer.take(">i")):  # brokers: number, host, port, rack
-        answer.skip(4)
-        answer.skip_text()
-        answer.skip(4)
-        answer.skip_text()
-    answer.skip_text()  # the cluster
-    found = {"controller": int(answer.take(">i") >= 0), "all": 0, "leaderless": 0, "behind": 0}
-    for _ in range(max(0, answer.take(">i"))):
-        answer.skip(2)  # its error
-        answer.skip_text()
-        answer.skip(1)  # whether it is Kafka's own
-        for _ in range(answer.take(">i")):
-            answer.skip(6)  # an error, the partition's number
-            leader = answer.take(">i")
-            replicas, in_sync = answer.numbers(), answer.numbers()
-            found["all"] += 1
-            found["leaderless"] += leader < 0
-            found["behind"] += in_sync < replicas
+    with Connection(address, login, SECONDS) as broker:
+        told = broker.metadata(all_topics=True)
+    found = {"controller": int(told["controller"] >= 0), "all": 0, "leaderless": 0, "behind": 0}
+    for leader, replicas, in_sync in (one for topic in told["topics"].values() for one in topic):
+        found["all"] += 1
+        found["leaderless"] += leader < 0
+        found["behind"] += in_sync < replicas
     return found
 
 
-def kafka(address: str, folder: str) -> Iterator[Family]:
+def kafka(address: str, folder: str, login: str) -> Iterator[Family]:
     """Yield whether the broker is well, what is wrong with its partitions, and what is free of its disk."""
     try:
-        found = partitions(metadata(address))
+        found = partitions(address, login_of(login) if login else {})
     except (OSError, struct.error) as error:
         warn(f"Kafka at {address}: {error}")
         found = {"controller": 0}
@@ -234,7 +180,7 @@ def gather(root: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
         closed(root, sites, config["maintenance_dir"]),
     ]
     if config["kafka"]:
-        parts.append(kafka(config["kafka"], config["kafka_data_dir"]))
+        parts.append(kafka(config["kafka"], config["kafka_data_dir"], config["kafka_login"]))
     if config["zookeeper"]:
         parts.append(zookeeper(config["zookeeper"]))
     text = ""

@@ -1,0 +1,298 @@
+"""How Kafka's brokers listen and know who asks, and what the kafka role refuses of that before it changes anything."""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+AUTHORIZERS = {
+    "zookeeper": "kafka.security.authorizer.AclAuthorizer",
+    "kraft": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+}
+# As they stand in a JAAS file between quotation marks, and as a SCRAM log-in takes them without preparing them.
+WORD = re.compile(r"[!#-\[\]-~]+")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+RESOURCE = re.compile(r"[A-Za-z0-9._-]*\*?")
+LISTENER = re.compile(r"[A-Z][A-Z0-9_]*")
+SHORTEST = 12  # characters of a password; who hears a log-in by SCRAM may guess at it afterwards
+QUOTAS = (
+    *("producer_byte_rate", "consumer_byte_rate"),
+    *("request_percentage", "controller_mutation_rate"),
+)
+
+
+def loopback(address: str) -> bool:
+    """Say whether an address is reached from the host itself alone."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def kafka_listeners(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the listeners, the one for brokers and sites first.
+
+    Args:
+        settings: the role's variables without their prefix: address, advertised_address, port, authentication,
+            tls_certificate, listeners.
+
+    Returns:
+        ``name``, ``protocol`` (as Kafka calls it), ``address``, ``advertised``, ``port`` of each.
+    """
+    entries = [
+        {
+            "address": settings["address"],
+            "advertised_address": settings["advertised_address"],
+            "port": settings["port"],
+            "authentication": settings["authentication"],
+        },
+        *settings["listeners"],
+    ]
+    found = []
+    for entry in entries:
+        asks = entry.get("authentication", True) and settings["authentication"]
+        kind = "SSL" if entry.get("tls", bool(settings["tls_certificate"])) else "PLAINTEXT"
+        protocol = f"SASL_{kind}" if asks else kind
+        found.append(
+            {
+                "name": entry.get("name", protocol),
+                "protocol": protocol,
+                "address": entry["address"],
+                "advertised": entry.get("advertised_address", entry["address"]),
+                "port": int(entry["port"]),
+            }
+        )
+    return found
+
+
+def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lines of server.properties that say where the broker listens, and who may do what.
+
+    No secret stands in them: those are in the file of JAAS, and the key of TLS where it was made.
+    """
+    listeners = kafka_listeners(settings)
+    lines: dict[str, Any] = {
+        "listeners": [f"{one['name']}://{one['address']}:{one['port']}" for one in listeners],
+        "advertised.listeners": [
+            f"{one['name']}://{one['advertised']}:{one['port']}" for one in listeners
+        ],
+    }
+    if any(one["name"] != "PLAINTEXT" for one in listeners):
+        lines["listener.security.protocol.map"] = [
+            f"{one['name']}:{one['protocol']}" for one in listeners
+        ]
+        lines["inter.broker.listener.name"] = listeners[0]["name"]
+    if settings["authentication"]:
+        lines |= {
+            "sasl.enabled.mechanisms": ["PLAIN", "SCRAM-SHA-512"],
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "authorizer.class.name": AUTHORIZERS[settings["mode"]],
+            "allow.everyone.if.no.acl.found": False,
+            "super.users": f"User:{settings['broker_user']}",
+        }
+    if settings["tls_certificate"]:
+        names = {
+            "ssl.keystore.key": "tls_key",
+            "ssl.keystore.certificate.chain": "tls_certificate",
+            "ssl.truststore.certificates": "tls_ca",
+        }
+        paths = {key: posixpath.split(settings[name]) for key, name in names.items()}
+        lines |= {
+            "ssl.keystore.type": "PEM",
+            "ssl.truststore.type": "PEM",
+            # read where they lie, so that there is no second copy of the key (KIP-632, KIP-651)
+            "config.providers": "directory",
+            "config.providers.directory.class": (
+                "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+            ),
+            **{key: f"${{directory:{folder}:{name}}}" for key, (folder, name) in paths.items()},
+        }
+    if settings["mode"] == "zookeeper":
+        lines["zookeeper.set.acl"] = True if settings["zookeeper_user"] else None
+    return lines
+
+
+def kafka_jaas(settings: Mapping[str, Any]) -> str:
+    """Return the file of JAAS by which the broker knows its own user, and logs in to ZooKeeper."""
+    package = "org.apache.kafka.common.security"
+    parts = []
+    if settings["authentication"]:
+        name, word = settings["broker_user"], settings["broker_password"]
+        parts.append(
+            "KafkaServer {\n"
+            f"  {package}.plain.PlainLoginModule required\n"
+            f'    username="{name}" password="{word}" user_{name}="{word}";\n'
+            f"  {package}.scram.ScramLoginModule required;\n"
+            "};\n"
+        )
+    if settings["zookeeper_user"]:
+        name, word = settings["zookeeper_user"], settings["zookeeper_password"]
+        parts.append(
+            "Client {\n"
+            "  org.apache.zookeeper.server.auth.DigestLoginModule required\n"
+            f'    username="{name}" password="{word}";\n'
+            "};\n"
+        )
+    return "".join(parts)
+
+
+def kafka_login(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the client properties by which Kafka's tools, and what runs as root on the host, log in."""
+    name, word = settings["broker_user"], settings["broker_password"]
+    lines: dict[str, Any] = {
+        "security.protocol": kafka_listeners(settings)[0]["protocol"],
+        "sasl.mechanism": "PLAIN",
+        "sasl.jaas.config": (
+            "org.apache.kafka.common.security.plain.PlainLoginModule required "
+            f'username="{name}" password="{word}";'
+        ),
+    }
+    if settings["tls_certificate"]:
+        lines |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": settings["tls_ca"]}
+    return lines
+
+
+def kafka_security_rules(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what can't work of listeners, users and TLS, as rules that do not hold; no secret is in them."""
+    rules: list[dict[str, Any]] = []
+
+    def refuse(variable: str, value: Any, why: str, remedy: str) -> None:
+        rule = {"variable": f"kafka_{variable}", "value": value, "why": why, "remedy": remedy}
+        rules.append({"that": False, **rule})
+
+    given = {key: bool(settings[f"tls_{key}"]) for key in ("certificate", "key", "ca")}
+    if len(set(given.values())) > 1:
+        lacking = ", ".join(f"kafka_tls_{key}" for key, there in given.items() if not there)
+        refuse(
+            "tls_certificate",
+            settings["tls_certificate"] or "empty",
+            f"TLS takes a certificate, its key and the CA, and {lacking} is empty.",
+            "Set all three, or none.",
+        )
+    _refuse_listeners(settings, refuse)
+    _refuse_words("broker", settings, settings["authentication"], refuse)
+    _refuse_words("zookeeper", settings, bool(settings["zookeeper_user"]), refuse)
+    if settings["users"] and not settings["authentication"]:
+        refuse(
+            "users",
+            ", ".join(str(user["name"]) for user in settings["users"]),
+            "kafka_authentication is false, so that nobody is asked who they are.",
+            "Set kafka_authentication to true, or take the users away.",
+        )
+    _refuse_users(settings, refuse)
+    return rules
+
+
+def _refuse_listeners(settings: Mapping[str, Any], refuse: Any) -> None:
+    listeners = kafka_listeners(settings)
+    for number, one in enumerate(listeners):
+        variable = "listeners" if number else "address"
+        shown = f"{one['name']}://{one['address']}:{one['port']}"
+        outside = not loopback(one["address"])
+        if number and not LISTENER.fullmatch(one["name"]):
+            refuse(variable, shown, "that is no name of a listener.", "Use capital letters.")
+        if one["protocol"].endswith("SSL") and not settings["tls_certificate"]:
+            refuse(variable, shown, "TLS needs a certificate.", "Set kafka_tls_certificate.")
+        if not settings["authentication"] or not outside:
+            continue
+        if one["protocol"] == "SASL_PLAINTEXT":
+            refuse(
+                variable,
+                shown,
+                "passwords would leave this host without TLS.",
+                "Set kafka_tls_certificate, kafka_tls_key and kafka_tls_ca, or listen on 127.0.0.1.",
+            )
+        elif not one["protocol"].startswith("SASL_"):
+            refuse(
+                variable,
+                shown,
+                "who comes from outside would be asked for no password.",
+                "Listen on 127.0.0.1, or leave authentication out.",
+            )
+    for key, what in (("name", "name"), ("port", "port")):
+        values = [one[key] for one in listeners]
+        if twice := {value for value in values if values.count(value) > 1}:
+            said = ", ".join(sorted(map(str, twice)))
+            refuse("listeners", said, f"two listeners have this {what}.", "Give each its own.")
+
+
+def _refuse_words(of: str, settings: Mapping[str, Any], needed: bool, refuse: Any) -> None:
+    name, word = str(settings[f"{of}_user"]), str(settings[f"{of}_password"])
+    if not needed:
+        return
+    if not NAME.fullmatch(name):
+        remedy = "Use letters, digits, dots, hyphens and underscores."
+        refuse(f"{of}_user", name or "empty", "that is no name of a user.", remedy)
+    if not word:
+        refuse(f"{of}_password", "empty", "a user without a password is nobody.", "Set one.")
+    elif not WORD.fullmatch(word) or len(word) < SHORTEST:
+        refuse(
+            f"{of}_password",
+            "hidden",
+            'it is shorter than 12 characters, or has spaces, ", \\ or letters beyond ASCII in it.',
+            "Make one with `openssl rand -hex 32`.",
+        )
+
+
+def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
+    names = [str(user["name"]) for user in settings["users"]]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        refuse("users", name, "a user is declared twice.", "Take one entry away.")
+    for user in settings["users"]:
+        name, word = str(user["name"]), str(user.get("password") or "")
+        where = f"users.{name}"
+        if not NAME.fullmatch(name):
+            remedy = "Use letters, digits, dots, hyphens and underscores."
+            refuse("users", name, "that is no name of a user.", remedy)
+        if settings["authentication"] and name == settings["broker_user"]:
+            refuse(
+                "users",
+                name,
+                "that is kafka_broker_user, who may do everything.",
+                "Rename it, or set kafka_broker_user to another name.",
+            )
+        if word and (not WORD.fullmatch(word) or len(word) < SHORTEST):
+            refuse(
+                f"{where}.password",
+                "hidden",
+                'it is shorter than 12 characters, or has spaces, ", \\ or letters beyond ASCII in it.',
+                "Make one with `openssl rand -hex 32`.",
+            )
+        for key in ("topics", "read_topics", "groups"):
+            for resource in user.get(key) or []:
+                if not resource or not RESOURCE.fullmatch(str(resource)):
+                    refuse(
+                        f"{where}.{key}",
+                        resource or "empty",
+                        "that is neither a name nor the beginning of names.",
+                        "Write a name, or its beginning and a * behind it.",
+                    )
+        for key in user.get("quotas") or {}:
+            if key not in QUOTAS:
+                one_of = f"Use one of {', '.join(QUOTAS)}."
+                refuse(f"{where}.quotas", key, "Kafka has no such quota of a user.", one_of)
+
+
+def kafka_users_known(users: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the users without their passwords, for those who only want to know who there is."""
+    return [{key: value for key, value in user.items() if key != "password"} for user in users]
+
+
+class FilterModule:
+    """The filters of this file, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Map each filter's name to its function."""
+        return {
+            "kafka_listeners": kafka_listeners,
+            "kafka_security": kafka_security,
+            "kafka_jaas": kafka_jaas,
+            "kafka_login": kafka_login,
+            "kafka_security_rules": kafka_security_rules,
+            "kafka_users_known": kafka_users_known,
+        }
