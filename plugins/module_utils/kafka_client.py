@@ -144,8 +144,9 @@ class Answer:
     def tags(self) -> None:
         """Skip the tagged fields at the end of a structure."""
         for _ in range(self.varint() if self.flexible else 0):
-            self.varint()
-            self.position += self.varint()
+            self.varint()  # its number
+            length = self.varint()
+            self.position += length
 
 
 # -- one connection --------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ test writes goes into a topic of its own, which it removes again.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.conftest import journal
+from tests.behaviour.kafka import LOGIN, client, properties, servers_of
 
 FOUR_LETTERS = """
 import socket, sys
@@ -28,68 +28,12 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as co
 print(answer.decode())
 """
 
-# A client of its own kind: librdkafka, with what is to be done as JSON in the first argument.
-CLIENT = """
-import json, sys
-from confluent_kafka import Consumer, Producer, TopicPartition, OFFSET_BEGINNING
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
-
-job = json.loads(sys.argv[1])
-common = {"bootstrap.servers": job["servers"], "allow.auto.create.topics": True}
-admin = AdminClient(common)
-
-def topics():
-    there = admin.list_topics(timeout=30).topics
-    return {
-        name: {"partitions": len(topic.partitions),
-               "replication_factor": max(len(part.replicas) for part in topic.partitions.values())}
-        for name, topic in there.items() if topic.error is None
-    }
-
-def done(futures):
-    for future in futures.values():
-        future.result(30)
-
-answer = None
-if job["do"] == "list":
-    answer = topics()
-    for name in job.get("config_of", []):
-        (future,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
-        entries = list(future.result(30).values())
-        answer[name]["config"] = {entry.name: entry.value for entry in entries}
-        # DYNAMIC_TOPIC_CONFIG of KIP-226: set on the topic itself
-        answer[name]["own"] = {entry.name: entry.value for entry in entries if int(entry.source) == 1}
-elif job["do"] == "create":
-    done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=1)]))
-elif job["do"] == "delete":
-    done(admin.delete_topics([job["topic"]]))
-elif job["do"] == "produce":
-    said = []
-    producer = Producer({**common, "acks": "all", "message.timeout.ms": 8000})
-    producer.produce(job["topic"], job["value"].encode(), on_delivery=lambda error, message: said.append(error))
-    producer.flush(15)
-    answer = [str(error.name()) if error else "delivered" for error in said]
-elif job["do"] == "consume":
-    consumer = Consumer({**common, "group.id": "unused", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(job["topic"], 0, OFFSET_BEGINNING)])
-    message = consumer.poll(20)
-    answer = message.value().decode() if message and not message.error() else None
-    consumer.close()
-print(json.dumps(answer))
-"""
-
 
 def ask_zookeeper(host: Host, port: int, command: str) -> str:
     """Return ZooKeeper's answer to a four-letter command, asked on the host itself."""
     return host.check_output(
         "python3 -c %s %s %s %s", FOUR_LETTERS, zookeeper_address(host), str(port), command
     )
-
-
-def properties(host: Host, path: str) -> dict[str, str]:
-    """Return the keys and values of a properties file on the host."""
-    lines = host.file(path).content_string.splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def zookeeper_address(host: Host) -> str:
@@ -117,17 +61,9 @@ def zookeeper_port(deployed: dict[str, Any]) -> int:
 def kafka_servers(host: Host, deployed: dict[str, Any]) -> str:
     if not deployed["kafka"]:
         pytest.skip("the inventory puts no Kafka on this host")
-    listeners = properties(host, "/etc/kafka/server.properties")["advertised.listeners"]
-    servers = listeners.removeprefix("PLAINTEXT://")
+    servers = servers_of(host)
     assert servers.endswith(f":{deployed['kafka']['port']}")
     return servers
-
-
-def client(host: Host, servers: str, **job: Any) -> Any:
-    """Let librdkafka on the host do one thing and return what it found."""
-    done = host.run("python3 -c %s %s", CLIENT, json.dumps({"servers": servers, **job}))
-    assert done.rc == 0, done.stderr + journal(host, "kafka.service")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture
@@ -220,7 +156,7 @@ def test_it_listens_where_it_should_and_nowhere_else(
     listening = {
         int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes
     }
-    wanted = {deployed["zookeeper"].get("client_port")} | {deployed["kafka"].get("port")}
+    wanted = {deployed["zookeeper"].get("client_port"), *deployed["kafka"].get("ports", [])}
     config = properties(host, "/etc/zookeeper/zoo.cfg") if user == "zookeeper" else {}
     ensemble = {
         int(port)
@@ -231,7 +167,9 @@ def test_it_listens_where_it_should_and_nowhere_else(
     # no JMX, no admin server: nothing but the port for clients and, in an ensemble, those of its members
     assert listening
     assert listening <= wanted | ensemble
-    assert len(listening - ensemble) == 1
+    assert len(listening - ensemble) == (
+        len(deployed["kafka"]["ports"]) if user == "kafka" else 1
+    )
 
 
 def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]) -> None:
@@ -306,13 +244,20 @@ def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic:
     """Kafka's own tools send, receive and list."""
     value = f"record {uuid.uuid4()}"
     where = f"--bootstrap-server {kafka_servers} --topic {own_topic}"
-    host.check_output("printf '%%s\n' %s | kafka-console-producer.sh " + where, value)
+    asked = host.file(LOGIN).exists
+    producer, consumer, command = (
+        f" --{kind} {LOGIN}" if asked else ""
+        for kind in ("producer.config", "consumer.config", "command-config")
+    )
+    host.check_output(f"printf '%%s\n' %s | kafka-console-producer.sh {where}{producer}", value)
     read = host.check_output(
-        f"kafka-console-consumer.sh {where} --partition 0 --offset earliest"
+        f"kafka-console-consumer.sh {where}{consumer} --partition 0 --offset earliest"
         " --max-messages 1 --timeout-ms 30000 2>/dev/null"
     )
     assert read == value
-    listed = host.check_output(f"kafka-topics.sh --bootstrap-server {kafka_servers} --list")
+    listed = host.check_output(
+        f"kafka-topics.sh --bootstrap-server {kafka_servers} --list{command}"
+    )
     assert own_topic in listed.split()
 
 

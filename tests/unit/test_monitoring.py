@@ -68,7 +68,7 @@ LAB: dict[str, Any] = {
     "threads": 30,
 }
 
-sys.path.insert(0, str(FILES))
+sys.path[:0] = [str(FILES), str(FILES.parents[2] / "plugins" / "module_utils")]
 site_metrics = plugin("../roles/monitoring/files/site_metrics.py")
 sys.modules["site_metrics"] = site_metrics
 host_metrics = plugin("../roles/monitoring/files/host_metrics.py")
@@ -345,17 +345,9 @@ def text(value: str) -> bytes:
 
 
 def test_partitions_without_a_leader_are_counted() -> None:
-    def partition(number: int, leader: int, replicas: list[int], in_sync: list[int]) -> bytes:
-        data = struct.pack(">hii", 5 if leader < 0 else 0, number, leader)
-        for some in (replicas, in_sync):
-            data += struct.pack(f">i{len(some)}i", len(some), *some)
-        return data
-
-    answer = struct.pack(">iii", 1, 0, 1) + struct.pack(">i", 1) + text("h") + struct.pack(">i", 9)
-    answer += struct.pack(">h", -1) + text("cluster") + struct.pack(">i", 1)  # no rack; controller
-    answer += struct.pack(">ih", 1, 0) + text("lab.owner") + b"\0" + struct.pack(">i", 2)
-    answer += partition(0, 1, [1], [1]) + partition(1, -1, [9, 1], [9])
-    assert host_metrics.partitions(answer) == {
+    # leader, replicas, in sync
+    told = {"controller": 1, "topics": {"lab.owner": [(1, 1, 1), (-1, 2, 1)]}}
+    assert host_metrics.partitions(told) == {
         "controller": 1,
         "all": 2,
         "leaderless": 1,
@@ -369,7 +361,7 @@ def test_kafka_and_zookeeper_that_do_not_answer_are_down(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert values(host_metrics.kafka(address, "")) == {"kafka_up": 0}
+        assert values(host_metrics.kafka(address, "", "")) == {"kafka_up": 0}
         assert values(host_metrics.zookeeper(address)) == {"zookeeper_serving": 0}
     assert capsys.readouterr().err.startswith("<4>Kafka at ")
 
@@ -378,7 +370,7 @@ def test_one_part_that_fails_keeps_no_other_from_the_notes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / host_metrics.FOLDER).mkdir(parents=True)
-    config = {"sites": [LAB], "kafka": "", "kafka_data_dir": "", "zookeeper": ""}
+    config = {"sites": [LAB], "kafka": "", "zookeeper": ""}
     config["maintenance_dir"] = "/var/lib/switchboard/maintenance"
     write(tmp_path, host_metrics.CONFIG, json.dumps(config))
     write(tmp_path, "var/lib/switchboard/verify.json", "{")

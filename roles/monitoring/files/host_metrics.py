@@ -102,10 +102,8 @@ def place(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def partitions(address: str, login: dict[str, str]) -> dict[str, int]:
+def partitions(told: dict[str, Any]) -> dict[str, int]:
     """Count the partitions, those without a leader and those with replicas that are behind, and the controller."""
-    with Connection(address, login, SECONDS) as broker:
-        told = broker.metadata(all_topics=True)
     found = {"controller": int(told["controller"] >= 0), "all": 0, "leaderless": 0, "behind": 0}
     for leader, replicas, in_sync in (one for topic in told["topics"].values() for one in topic):
         found["all"] += 1
@@ -117,7 +115,8 @@ def partitions(address: str, login: dict[str, str]) -> dict[str, int]:
 def kafka(address: str, folder: str, login: str) -> Iterator[Family]:
     """Yield whether the broker is well, what is wrong with its partitions, and what is free of its disk."""
     try:
-        found = partitions(address, login_of(login) if login else {})
+        with Connection(address, login_of(login) if login else {}, SECONDS) as broker:
+            found = partitions(broker.metadata(all_topics=True))
     except (OSError, struct.error) as error:
         warn(f"Kafka at {address}: {error}")
         found = {"controller": 0}

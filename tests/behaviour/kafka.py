@@ -1,0 +1,113 @@
+"""A client on the host that asks Kafka as somebody: as the brokers' own user, as one of Kafka's users, or as nobody."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from testinfra.host import Host
+
+from tests.behaviour.conftest import journal
+
+LOGIN = "/etc/kafka/admin.properties"
+NOBODY: dict[str, str] = {}
+
+# librdkafka, with what is to be done as JSON on its input, where no list of processes shows it.
+CLIENT = """
+import json, sys
+sys.path.insert(0, "/usr/local/lib/switchboard")
+from kafka_client import login_of
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, OFFSET_BEGINNING
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+job = json.load(sys.stdin)
+own = login_of(job["login"])
+who = job["who"]
+if who:  # as somebody else, by the same protocol
+    own |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": who["name"], "sasl.password": who["password"]}
+elif who is not None:
+    own = {}
+said = []
+common = {**own, "bootstrap.servers": job["servers"], "allow.auto.create.topics": True, "log_level": 0,
+          "error_cb": lambda error: said.append(error.name())}
+seconds = job["seconds"]
+
+def done(futures):
+    for future in futures.values():
+        future.result(seconds)
+
+def act():
+    admin = AdminClient(common)
+    if job["do"] == "list":
+        there = admin.list_topics(timeout=seconds).topics
+        answer = {
+            name: {"partitions": len(topic.partitions),
+                   "replication_factor": max(len(part.replicas) for part in topic.partitions.values())}
+            for name, topic in there.items() if topic.error is None
+        }
+        for name in job.get("config_of", []):
+            (future,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
+            entries = list(future.result(seconds).values())
+            answer[name]["config"] = {entry.name: entry.value for entry in entries}
+            # DYNAMIC_TOPIC_CONFIG of KIP-226: set on the topic itself
+            answer[name]["own"] = {entry.name: entry.value for entry in entries if int(entry.source) == 1}
+        return answer
+    if job["do"] == "create":
+        return done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=1)]))
+    if job["do"] == "delete":
+        return done(admin.delete_topics([job["topic"]]))
+    if job["do"] == "produce":
+        reports = []
+        producer = Producer({**common, "acks": "all", "message.timeout.ms": 8000})
+        producer.produce(job["topic"], job["value"].encode(), on_delivery=lambda error, message: reports.append(error))
+        producer.flush(15)
+        return [str(error.name()) if error else "delivered" for error in reports]
+    group = job.get("group", "unused")
+    consumer = Consumer({**common, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"})
+    if group == "unused":
+        consumer.assign([TopicPartition(job["topic"], 0, OFFSET_BEGINNING)])
+    else:
+        consumer.subscribe([job["topic"]])
+    try:
+        message = consumer.poll(seconds)
+        if message is None:
+            return None
+        if message.error():
+            raise KafkaException(message.error())
+        return message.value().decode()
+    finally:
+        consumer.close()
+
+try:
+    print(json.dumps(act()))
+except KafkaException as error:
+    # that it was not let in tells more than that no broker answered then
+    name = "_AUTHENTICATION" if "_AUTHENTICATION" in said else error.args[0].name()
+    print(json.dumps({"refused": name}))
+"""
+
+
+def properties(host: Host, path: str) -> dict[str, str]:
+    """Return the keys and values of a properties file on the host."""
+    lines = host.file(path).content_string.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def servers_of(host: Host) -> str:
+    """Return host:port at which the broker tells its clients to ask."""
+    listeners = properties(host, "/etc/kafka/server.properties")["advertised.listeners"]
+    return listeners.split(",")[0].partition("://")[2]
+
+
+def client(
+    host: Host, servers: str, who: dict[str, str] | None = None, seconds: int = 30, **job: Any
+) -> Any:
+    """Let librdkafka on the host do one thing and return what it found, or ``{"refused": …}``.
+
+    Args:
+        who: name and password; NOBODY logs in as nobody, None as the brokers' own user where anybody has to.
+    """
+    job = {"servers": servers, "login": LOGIN, "who": who, "seconds": seconds, **job}
+    done = host.run("printf %%s %s | python3 -c %s", json.dumps(job), CLIENT)
+    assert done.rc == 0, done.stderr + journal(host, "kafka.service")
+    return json.loads(done.stdout.splitlines()[-1])
