@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+
+
+def in_one_line(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file with what is secret in one line.
+
+    A module notes its arguments in the host's journal. Ansible hides there what is secret if it finds the text, which it
+    does not where lines end within it.
+    """
+    found = dict(file)
+    if (secret := found.pop("secret_content", None)) is not None:
+        found["secret_base64"] = base64.b64encode(str(secret).encode()).decode()
+    return found
 
 
 class ActionModule(ActionBase):
@@ -32,6 +46,7 @@ class ActionModule(ActionBase):
                 available_variables={**variables, "item": item}
             )
             files += templar.template(variables[name])
+        files = [in_one_line(file) for file in files]
         return result | self._execute_module(
             module_name="host_files", module_args={**arguments, "files": files}, task_vars=task_vars
         )

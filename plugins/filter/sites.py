@@ -294,7 +294,7 @@ def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
 
 
 def kafka_names(sites: Any) -> list[str]:
-    """Return the sites that use Kafka: those with topics, and those whose settings have a word that begins with kafka."""
+    """Return the sites that use Kafka: those with topics, or words about Kafka in their settings."""
     found = []
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         given = flat(entry) if isinstance(entry, Mapping) else {}

@@ -1,7 +1,7 @@
 """What is asked of Kafka's brokers about users, ACLs and quotas, by their own protocol.
 
-A user is a SCRAM credential; one that was made here is known again by the number of its iterations, since Kafka keeps no
-note with a user. The password itself goes to no broker.
+A user is a SCRAM credential; one that was made here is known again by the number of its iterations, since Kafka keeps
+no note with a user. The password itself goes to no broker.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 import struct
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from ansible.module_utils.kafka_client import (
     Answer,
@@ -31,7 +31,14 @@ SHA_512 = 2  # ScramMechanism
 # Kafka takes 4096 to 16384. Of its own tools' making none is likely to have this number.
 ITERATIONS = 8_209
 # ResourceType, PatternType, AclOperation and AclPermissionType of Kafka
-TYPES = {"topic": 2, "group": 3, "cluster": 4, "transactional_id": 5, "delegation_token": 6, "user": 7}
+TYPES = {
+    "topic": 2,
+    "group": 3,
+    "cluster": 4,
+    "transactional_id": 5,
+    "delegation_token": 6,
+    "user": 7,
+}
 PATTERNS = {"literal": 3, "prefixed": 4}
 OPERATIONS = {
     **{"all": 2, "read": 3, "write": 4, "create": 5, "delete": 6, "alter": 7, "describe": 8},
@@ -70,7 +77,9 @@ class Acl(NamedTuple):
     def packed(self) -> bytes:
         """Return it as CreateAcls and, as a filter that fits it alone, DeleteAcls take it."""
         resource = struct.pack(">b", TYPES[self.type]) + text(self.name)
-        resource += struct.pack(">b", PATTERNS[self.pattern]) + text(self.principal) + text(self.host)
+        resource += (
+            struct.pack(">b", PATTERNS[self.pattern]) + text(self.principal) + text(self.host)
+        )
         operation, permission = OPERATIONS[self.operation], PERMISSIONS[self.permission]
         return resource + struct.pack(">bb", operation, permission)
 
@@ -245,5 +254,3 @@ def deleted(answer: Answer) -> None:
     matches: list[tuple[int, str]] = answer.array(match)
     for found in [(code, told), *matches]:
         refuse("ACL", *found)
-
-

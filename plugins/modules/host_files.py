@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import os
 import pwd
@@ -39,6 +40,9 @@ options:
         type: str
       secret_content:
         description: In the place of C(content), what neither a difference nor a log may show.
+        type: str
+      secret_base64:
+        description: What the control node makes of C(secret_content), in one line; Ansible hides no other from a journal.
         type: str
       state:
         description: What the path shall be.
@@ -269,8 +273,10 @@ def main() -> None:
         "mode": {"type": "str"},
         "validate": {"type": "str"},
         "secret_content": {"type": "str", "no_log": True},
+        "secret_base64": {"type": "str", "no_log": True},
     }
-    needs = [("state", "file", ["content", "secret_content"], True), ("state", "link", ["target"])]
+    contents = ("content", "secret_content", "secret_base64")
+    needs = [("state", "file", contents, True), ("state", "link", ["target"])]
     module = AnsibleModule(
         argument_spec={
             "files": {
@@ -279,7 +285,7 @@ def main() -> None:
                 "required": True,
                 "options": option,
                 "required_if": needs,
-                "mutually_exclusive": [("content", "secret_content")],
+                "mutually_exclusive": [contents],
             },
             "guard": {"type": "dict", "options": GUARD},
         },
@@ -287,6 +293,9 @@ def main() -> None:
     )
     entries: list[Entry] = module.params["files"]
     for entry in entries:
+        if entry["secret_base64"] is not None:
+            entry["secret_content"] = base64.b64decode(entry["secret_base64"]).decode()
+            module.no_log_values |= {entry["secret_content"]} - {""}
         if entry["content"] is None:
             entry["content"] = entry["secret_content"]
     found = [(entry, told) for entry in entries if (told := difference(entry)) is not None]

@@ -36,7 +36,7 @@ options:
     suboptions:
       name: {description: The user's name., type: str, required: true}
       password:
-        description: Its password; without one it has ACLs and quotas alone, as C(ANONYMOUS) or the name in a certificate.
+        description: Its password; without one it has ACLs and quotas alone, as C(ANONYMOUS) has.
         type: str
       topics:
         description: Topics that it may read, write and describe; C(lab.*) are all that begin with C(lab.).

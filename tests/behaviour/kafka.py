@@ -12,19 +12,23 @@ from tests.behaviour.conftest import journal
 LOGIN = "/etc/kafka/admin.properties"
 NOBODY: dict[str, str] = {}
 
-# librdkafka, with what is to be done as JSON on its input, where no list of processes shows it.
+# librdkafka, with what is to be done as JSON in its argument. A site's password is read on the host, since sudo notes what
+# it is to run.
 CLIENT = """
-import json, sys
+import json, re, sys
 sys.path.insert(0, "/usr/local/lib/switchboard")
 from kafka_client import login_of
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, OFFSET_BEGINNING
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-job = json.load(sys.stdin)
+job = json.loads(sys.argv[1])
 own = login_of(job["login"])
 who = job["who"]
 if who:  # as somebody else, by the same protocol
-    own |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": who["name"], "sasl.password": who["password"]}
+    password = who.get("password")
+    if password is None:
+        (password,) = re.findall('^KAFKA_SASL_PASSWORD="(.+)"$', open(who["password_file"]).read(), re.M)
+    own |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": who["name"], "sasl.password": password}
 elif who is not None:
     own = {}
 said = []
@@ -36,8 +40,9 @@ def done(futures):
     for future in futures.values():
         future.result(seconds)
 
+admin = AdminClient(common)
+
 def act():
-    admin = AdminClient(common)
     if job["do"] == "list":
         there = admin.list_topics(timeout=seconds).topics
         answer = {
@@ -58,13 +63,14 @@ def act():
         return done(admin.delete_topics([job["topic"]]))
     if job["do"] == "produce":
         reports = []
-        producer = Producer({**common, "acks": "all", "message.timeout.ms": 8000})
+        producer = Producer({**common, "acks": "all", "message.timeout.ms": min(8, seconds) * 1000})
         producer.produce(job["topic"], job["value"].encode(), on_delivery=lambda error, message: reports.append(error))
         producer.flush(15)
         return [str(error.name()) if error else "delivered" for error in reports]
-    group = job.get("group", "unused")
+    unused = f"{who['name']}.unused" if who else "unused"
+    group = job.get("group", unused)
     consumer = Consumer({**common, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"})
-    if group == "unused":
+    if group == unused:
         consumer.assign([TopicPartition(job["topic"], 0, OFFSET_BEGINNING)])
     else:
         consumer.subscribe([job["topic"]])
@@ -81,9 +87,12 @@ def act():
 try:
     print(json.dumps(act()))
 except KafkaException as error:
+    admin.poll(1)
     # that it was not let in tells more than that no broker answered then
     name = "_AUTHENTICATION" if "_AUTHENTICATION" in said else error.args[0].name()
     print(json.dumps({"refused": name}))
+except TimeoutError:  # of an answer that a future waits for
+    print(json.dumps({"refused": "_TIMED_OUT"}))
 """
 
 
@@ -105,9 +114,9 @@ def client(
     """Let librdkafka on the host do one thing and return what it found, or ``{"refused": …}``.
 
     Args:
-        who: name and password; NOBODY logs in as nobody, None as the brokers' own user where anybody has to.
+        who: name, and password or password_file, a file of a site's secrets; NOBODY logs in as nobody, None as the brokers' own user where anybody has to.
     """
     job = {"servers": servers, "login": LOGIN, "who": who, "seconds": seconds, **job}
-    done = host.run("printf %%s %s | python3 -c %s", json.dumps(job), CLIENT)
+    done = host.run("python3 -c %s %s", CLIENT, json.dumps(job))
     assert done.rc == 0, done.stderr + journal(host, "kafka.service")
     return json.loads(done.stdout.splitlines()[-1])

@@ -38,6 +38,12 @@ SUBJECTS = {
         + ANEW,
         "docs/notifications.md",
     ),
+    "test_kafka_users": Subject(
+        "users and passwords of Kafka",
+        "A run makes the users, passwords and rights of the inventory again: `ansible-playbook -i INVENTORY site.yml`. "
+        "Treat a password that others could read as known, and change it.",
+        "docs/kafka.md",
+    ),
     "test_postgresql": Subject(
         "PostgreSQL",
         "`pg_lsclusters` and the end of /var/log/postgresql/*.log first. " + ANEW,

@@ -167,9 +167,7 @@ def test_it_listens_where_it_should_and_nowhere_else(
     # no JMX, no admin server: nothing but the port for clients and, in an ensemble, those of its members
     assert listening
     assert listening <= wanted | ensemble
-    assert len(listening - ensemble) == (
-        len(deployed["kafka"]["ports"]) if user == "kafka" else 1
-    )
+    assert len(listening - ensemble) == (len(deployed["kafka"]["ports"]) if user == "kafka" else 1)
 
 
 def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from plugins.action.host_files import in_one_line
 from tests.unit.run_module import run_module
 
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -90,6 +91,18 @@ def test_a_secret_stands_in_no_answer(tmp_path: Path) -> None:
     said = run({"path": f"{tmp_path}/key", "secret_content": "hush-hush", "mode": "0600"})
     assert (tmp_path / "key").read_text() == "hush-hush"
     assert "hush" not in str(said)
+
+
+def test_a_secret_of_several_lines_is_sent_in_one_which_a_journal_hides(tmp_path: Path) -> None:
+    file = {"path": f"{tmp_path}/key", "secret_content": "hush\nhush\n", "mode": "0600"}
+    sent = in_one_line(file)
+    assert "hush" not in str(sent)
+    assert in_one_line({"path": "/x", "content": "y\n"}) == {"path": "/x", "content": "y\n"}
+    said = run(sent)
+    assert (tmp_path / "key").read_text() == "hush\nhush\n"
+    assert "hush" not in str(said)
+    assert sent["secret_base64"] not in str(said)
+    assert not run(sent)["changed"]
 
 
 def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ def acl(name: str = "lab", **settings: Any) -> Acl:
 
 def planned(*users: dict[str, Any], **found: Any) -> dict[str, Any]:
     """Plan for users of whom lab is there as declared, unless told otherwise."""
-    there: dict[str, Any] = {"users": {"lab": ITERATIONS}, "acls": LAB, "quotas": {}, "known": {"lab"}}
+    there: dict[str, Any] = {
+        "users": {"lab": ITERATIONS},
+        "acls": LAB,
+        "quotas": {},
+        "known": {"lab"},
+    }
     return module.plan(list(users), **{**there, **found})
 
 

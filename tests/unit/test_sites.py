@@ -263,3 +263,37 @@ def test_each_key_is_typed_and_described() -> None:
     for key, option in options().items():
         assert option["type"], key
         assert option["description"], key
+
+
+LOGIN = {"passwords": {"lab": "a-password-of-lab"}, "ca": ""}
+
+
+def test_a_site_with_topics_is_a_user_of_kafka_and_is_told_how_to_log_in() -> None:
+    found = site_lists({"lab": LAB, "shop": SHOP}, {}, "127.0.0.1:9092", LOGIN)
+    password, own = LOGIN["passwords"]["lab"], ["lab.*"]
+    assert found["users"] == [{"name": "lab", "password": password, "topics": own, "groups": own}]
+    lab, shop = found["django"]
+    assert lab["environment"]["KAFKA_SECURITY_PROTOCOL"] == "SASL_PLAINTEXT"
+    assert lab["environment"]["KAFKA_SASL_USERNAME"] == "lab"
+    assert lab["secrets"] == {"KAFKA_SASL_PASSWORD": password}
+    assert password not in str(lab["environment"])
+    assert "KAFKA" not in str(shop)
+
+
+def test_variables_of_a_sites_own_lead_to_kafka_too() -> None:
+    own = {"environment": {"WHO": "{kafka_username}"}, "secrets": {"WORD": "{kafka_password}"}}
+    (site,) = site_lists({"lab": {**SHOP, **own}}, {}, "", {**LOGIN, "ca": "/ca.pem"})["django"]
+    assert site["environment"]["WHO"] == "lab"
+    assert site["environment"]["KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+    assert site["environment"]["KAFKA_SSL_CA_LOCATION"] == "/ca.pem"
+    assert site["secrets"]["WORD"] == LOGIN["passwords"]["lab"]
+    # the same entry where nobody logs in
+    found = lists(lab={**SHOP, **own})
+    assert found["django"][0]["environment"] == {"WHO": ""}
+    assert found["users"] == []
+
+
+def test_kafkas_password_is_refused_where_others_could_read_it() -> None:
+    (said,) = faults(lab={**LAB, "environment": {"WORD": "{kafka_password}"}})
+    assert said.startswith("sites.lab.environment has the word {kafka_password}")
+    assert said.endswith("Write it into `secrets`.")

@@ -108,7 +108,9 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
         "releases": sorted(path.name for path in current.parent.glob("releases/*")),
         "sqlite": json.loads(done.stdout),
         "postgresql": site["postgresql"],
-        "topics": topics(config["kafka"], f"{site['name']}.", config["kafka_login"]) if config["kafka"] else None,
+        "topics": topics(config["kafka"], f"{site['name']}.", config["kafka_login"])
+        if config["kafka"]
+        else None,
         "paths": site["paths"],
     }
     if site["postgresql"]:

@@ -1,0 +1,300 @@
+"""Who may ask Kafka what, where it asks for passwords: nobody without one, each site its own topics, and no secret out.
+
+What a test writes goes into a topic of its own below a user's prefix, which it removes again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.behaviour.conftest import journal
+from tests.behaviour.kafka import LOGIN, NOBODY, client, servers_of
+
+# What a user reads and writes on the host, looked for by a program that takes the words from the files themselves, so
+# that no list of processes shows them.
+SEARCH = r"""
+import os, re, stat, subprocess, sys
+words = set()
+for path in sys.argv[1:]:
+    text = open(path).read()
+    words |= set(re.findall(r'\bpassword="([^"]+)"', text)) | set(re.findall(r'KAFKA_SASL_PASSWORD="([^"]+)"', text))
+assert words and all(len(word) >= 12 for word in words), "no passwords were found"
+words = [word.encode() for word in words]
+
+def told(where, data):
+    for word in words:
+        if word in data:
+            print(where)
+
+ME = os.getpid()
+for number in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        told(f"arguments of process {number}", open(f"/proc/{number}/cmdline", "rb").read())
+    except OSError:
+        pass  # it has ended, or is not ours to see
+for name in ("journalctl --no-pager -q", "systemctl show kafka.service", "systemctl cat kafka.service"):
+    told(name, subprocess.run(name.split(), capture_output=True, check=True).stdout)
+for top in ("/etc", "/usr/local", "/opt/kafka", "/var/lib", "/var/log", "/run/systemd", "/tmp", "/var/tmp", "/root"):
+    for folder, folders, names in os.walk(top):
+        folders[:] = [one for one in folders if not os.path.ismount(os.path.join(folder, one))]
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                status = os.lstat(path)
+                if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o004 or status.st_size > 2**22:
+                    continue
+                told(path, open(path, "rb").read())
+            except OSError:
+                pass  # it is gone
+"""
+
+
+@pytest.fixture(scope="module")
+def kafka(deployed: dict[str, Any]) -> dict[str, Any]:
+    if not deployed["kafka"].get("authentication"):
+        pytest.skip("the inventory lets everybody use Kafka, or puts none on this host")
+    return dict(deployed["kafka"])
+
+
+@pytest.fixture(scope="module")
+def servers(host: Host, kafka: dict[str, Any]) -> str:
+    return servers_of(host)
+
+
+@pytest.fixture(scope="module")
+def site(host: Host, kafka: dict[str, Any], deployed: dict[str, Any]) -> dict[str, str]:
+    """Return a site that uses Kafka, with the file that its own processes have the password of."""
+    users = {user["name"] for user in kafka["users"]}
+    for name in sorted(users & {site["name"] for site in deployed["django"].get("sites", [])}):
+        path = f"/etc/switchboard/{name}/secrets.env"
+        if host.file(path).contains("^KAFKA_SASL_PASSWORD="):
+            return {"name": name, "password_file": path}
+    pytest.skip("no site of this host logs in to Kafka")
+
+
+@pytest.fixture
+def own_topic(host: Host, servers: str, site: dict[str, str]) -> Iterator[str]:
+    """Return the name of a topic below the site's prefix, which exists for one test alone."""
+    topic = f"{site['name']}.switchboard-test-{uuid.uuid4()}"
+    client(host, servers, do="create", topic=topic)
+    yield topic
+    client(host, servers, do="delete", topic=topic)
+
+
+@pytest.fixture
+def foreign_topic(host: Host, servers: str, kafka: dict[str, Any]) -> Iterator[str]:
+    """Return the name of a topic that no user of the inventory may use, with a record in it."""
+    topic = f"switchboard-test-{uuid.uuid4()}"
+    client(host, servers, do="create", topic=topic)
+    assert client(host, servers, do="produce", topic=topic, value="theirs") == ["delivered"]
+    yield topic
+    client(host, servers, do="delete", topic=topic)
+
+
+# -- who gets in -------------------------------------------------------------------------------------
+
+
+JOBS: list[dict[str, Any]] = [
+    {"do": "list"},
+    {"do": "produce", "value": "refused"},
+    {"do": "consume"},
+    {"do": "create"},
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job["do"]))
+def test_nobody_gets_in_without_a_password(
+    host: Host, servers: str, site: dict[str, str], own_topic: str, job: dict[str, Any]
+) -> None:
+    """Kafka lets nobody in who gives no password."""
+    if job["do"] == "create":
+        job = {**job, "topic": f"{own_topic}-more"}
+    said = client(host, servers, NOBODY, seconds=4, **{"topic": own_topic, **job})
+    assert said in (
+        *({"refused": "_TRANSPORT"}, {"refused": "_TIMED_OUT"}, {"refused": "_ALL_BROKERS_DOWN"}),
+        *(["_MSG_TIMED_OUT"], None),
+    )
+    there = client(host, servers, do="list")
+    assert own_topic in there
+    assert f"{own_topic}-more" not in there
+    assert client(host, servers, do="consume", topic=own_topic, seconds=3) is None
+
+
+def test_a_wrong_password_lets_nobody_in(host: Host, servers: str, site: dict[str, str]) -> None:
+    """Kafka lets nobody in with a wrong password, nor with a name that it does not know."""
+    for who in ({**site, "password": "x" * 40}, {**site, "name": "nobody-of-this-name"}):
+        said = client(host, servers, who, seconds=4, do="list")
+        assert said == {"refused": "_AUTHENTICATION"}, journal(host, "kafka.service")
+
+
+def test_the_brokers_own_user_has_its_own_password(
+    host: Host, servers: str, site: dict[str, str]
+) -> None:
+    """A site's password does not let it in as the brokers' own user."""
+    text = host.file(LOGIN).content_string
+    name = re.search(r'username="(.+?)"', text)
+    assert name
+    said = client(host, servers, {**site, "name": name[1]}, seconds=4, do="list")
+    assert said == {"refused": "_AUTHENTICATION"}
+
+
+# -- what who is in may do ---------------------------------------------------------------------------
+
+
+def test_a_site_uses_its_own_topics(
+    host: Host, servers: str, site: dict[str, str], own_topic: str
+) -> None:
+    """A site sends to its own topics and reads from them, in a group of its own too."""
+    assert client(host, servers, site, do="produce", topic=own_topic, value="mine") == ["delivered"]
+    assert client(host, servers, site, do="consume", topic=own_topic) == "mine"
+    group = f"{site['name']}.switchboard-test"
+    assert client(host, servers, site, do="consume", topic=own_topic, group=group) == "mine"
+
+
+def test_a_site_sees_no_topic_but_its_own(
+    host: Host, servers: str, site: dict[str, str], own_topic: str, foreign_topic: str
+) -> None:
+    """A site is told of its own topics and of no other."""
+    there = client(host, servers, site, do="list")
+    assert own_topic in there
+    assert [name for name in there if not name.startswith(f"{site['name']}.")] == []
+
+
+def test_a_site_neither_reads_nor_writes_what_is_not_its_own(
+    host: Host, servers: str, site: dict[str, str], foreign_topic: str
+) -> None:
+    """A site may neither send to a topic that is not its own nor read from it."""
+    said = client(host, servers, site, do="produce", topic=foreign_topic, value="not mine")
+    assert said == ["TOPIC_AUTHORIZATION_FAILED"]
+    # librdkafka goes on asking for a topic that it was given by hand
+    assert client(host, servers, site, seconds=5, do="consume", topic=foreign_topic) is None
+    assert client(host, servers, do="consume", topic=foreign_topic) == "theirs"
+
+
+def test_a_site_joins_no_group_but_its_own(
+    host: Host, servers: str, site: dict[str, str], own_topic: str
+) -> None:
+    """A site may not join another's group of consumers."""
+    said = client(host, servers, site, do="consume", topic=own_topic, group="switchboard-test")
+    assert said == {"refused": "GROUP_AUTHORIZATION_FAILED"}
+
+
+def test_a_site_changes_no_topic(
+    host: Host, servers: str, site: dict[str, str], own_topic: str
+) -> None:
+    """A site may neither make nor delete topics, its own neither."""
+    refused = {"refused": "TOPIC_AUTHORIZATION_FAILED"}
+    assert client(host, servers, site, do="create", topic=f"{own_topic}-more") == refused
+    assert client(host, servers, site, do="delete", topic=own_topic) == refused
+    there = client(host, servers, do="list")
+    assert own_topic in there
+    assert f"{own_topic}-more" not in there
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+def test_no_password_of_kafka_is_where_others_read_it(
+    host: Host, kafka: dict[str, Any], site: dict[str, str]
+) -> None:
+    """No password of Kafka stands in a process's arguments, the journal, a unit or a file that all may read."""
+    files = f"/etc/kafka/jaas.conf {LOGIN} {site['password_file']}"
+    found = host.check_output(f"python3 -c %s {files}", SEARCH)
+    assert found == ""
+    for path in ("/etc/kafka/jaas.conf", LOGIN):
+        file = host.file(path)
+        assert (file.user, file.group, file.mode) == ("root", "kafka", 0o640), path
+
+
+# -- as data -----------------------------------------------------------------------------------------
+
+OTHER = {
+    **{"name": "switchboard-test", "password": "a-first-password-of-a-test"},
+    **{"topics": ["x.*"], "groups": ["switchboard-test.*"]},
+}
+
+
+class Users:
+    """The module, with the users of the inventory beside those of a test."""
+
+    def __init__(self, host: Host, servers: str, kafka: dict[str, Any], deployed: dict[str, Any]):
+        self.host, self.servers = host, servers
+        sites = {site["name"] for site in deployed["django"].get("sites", [])}
+        self.kept = []
+        for user in kafka["users"]:
+            if user["name"] not in sites:
+                pytest.skip("the inventory has users whose password is nowhere on this host")
+            text = host.file(f"/etc/switchboard/{user['name']}/secrets.env").content_string
+            found = re.search(r'KAFKA_SASL_PASSWORD="(.+)"', text)
+            assert found, user["name"]
+            self.kept.append({**user, "password": found[1]})
+
+    def declare(self, *users: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        """Declare users beside those of the inventory and return the module's result."""
+        options = {
+            "bootstrap_servers": self.servers,
+            "config": LOGIN,
+            "users": [*self.kept, *users],
+        }
+        said = self.host.ansible("kafka_users", json.dumps(options), check=check, become=True)
+        for user in [*self.kept, *users]:
+            assert user["password"] not in json.dumps(said)
+        return {key: said[key] for key in ("changed", "made", "renewed", "removed")}
+
+
+@pytest.fixture
+def users(
+    host: Host, servers: str, kafka: dict[str, Any], deployed: dict[str, Any]
+) -> Iterator[Users]:
+    found = Users(host, servers, kafka, deployed)
+    yield found
+    found.declare()
+
+
+@pytest.mark.disruptive
+def test_a_changed_password_is_noticed_and_the_old_one_lets_nobody_in(
+    host: Host, servers: str, users: Users
+) -> None:
+    new = {**OTHER, "password": "a-second-password-of-a-test"}
+    assert users.declare(OTHER)["made"] == [OTHER["name"]]
+    assert not users.declare(OTHER)["changed"]
+    predicted = users.declare(new, check=True)
+    assert (predicted["changed"], predicted["renewed"]) == (True, [OTHER["name"]])
+    assert "refused" not in client(host, servers, OTHER, seconds=4, do="list")
+    assert users.declare(new) == predicted
+    assert not users.declare(new)["changed"]
+    assert client(host, servers, OTHER, seconds=4, do="list") == {"refused": "_AUTHENTICATION"}
+    assert "refused" not in client(host, servers, new, seconds=4, do="list")
+
+
+@pytest.mark.disruptive
+def test_a_user_that_is_declared_no_longer_goes_away_with_its_rights(
+    host: Host, servers: str, users: Users, foreign_topic: str
+) -> None:
+    reader = {
+        **OTHER,
+        "topics": [],
+        "read_topics": [foreign_topic],
+        "quotas": {"request_percentage": 50},
+    }
+    users.declare(reader)
+    assert client(host, servers, reader, do="consume", topic=foreign_topic) == "theirs"
+    said = client(host, servers, reader, do="produce", topic=foreign_topic, value="more")
+    assert said == ["TOPIC_AUTHORIZATION_FAILED"]
+    predicted = users.declare(check=True)
+    assert predicted["removed"] == [OTHER["name"]]
+    assert users.declare() == predicted
+    assert not users.declare()["changed"]
+    said = client(host, servers, reader, seconds=4, do="list")
+    assert said == {"refused": "_AUTHENTICATION"}
+    # its rights are gone, not only its password
+    bare = {**reader, "read_topics": [], "quotas": {}}
+    assert users.declare(bare)["made"] == [OTHER["name"]]
+    assert client(host, servers, bare, seconds=5, do="consume", topic=foreign_topic) is None

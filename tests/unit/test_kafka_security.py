@@ -1,0 +1,141 @@
+"""How a broker listens and knows who asks, and what of that is refused before anything is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plugins.filter.kafka import (
+    kafka_jaas,
+    kafka_listeners,
+    kafka_login,
+    kafka_security,
+    kafka_security_rules,
+    kafka_users_known,
+    loopback,
+)
+
+WORD, OTHER = "a-password-of-the-broker", "a-password-of-the-site"
+TLS = {
+    "tls_certificate": "/etc/x/fullchain.pem",
+    "tls_key": "/etc/x/privkey.pem",
+    "tls_ca": "/etc/y/ca.pem",
+}
+
+
+def settings(**changed: Any) -> dict[str, Any]:
+    base = {
+        **{"mode": "zookeeper", "address": "127.0.0.1", "advertised_address": "127.0.0.1"},
+        **{"port": "9092", "listeners": [], "authentication": False, "users": []},
+        **{"broker_user": "broker", "broker_password": ""},
+        **dict.fromkeys(TLS, ""),
+        **{"zookeeper_user": "", "zookeeper_password": "", "zookeeper_tls": False},
+    }
+    return {**base, **changed}
+
+
+def asking(**changed: Any) -> dict[str, Any]:
+    return settings(authentication=True, broker_password=WORD, **changed)
+
+
+def refused(**changed: Any) -> list[tuple[str, str]]:
+    rules = kafka_security_rules(asking(**changed))
+    assert WORD not in str(rules)
+    assert OTHER not in str(rules)
+    return [(rule["variable"], rule["why"]) for rule in rules]
+
+
+def test_a_broker_that_asks_nobody_is_as_it_always_was() -> None:
+    lines = kafka_security(settings())
+    assert {key: value for key, value in lines.items() if value is not None} == {
+        "listeners": ["PLAINTEXT://127.0.0.1:9092"],
+        "advertised.listeners": ["PLAINTEXT://127.0.0.1:9092"],
+    }
+    assert kafka_jaas(settings()) == ""
+    assert kafka_security_rules(settings(address="0.0.0.0")) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "authorizer"), [("zookeeper", "AclAuthorizer"), ("kraft", "StandardAuthorizer")]
+)
+def test_a_broker_that_asks_lets_nobody_do_what_no_acl_allows(mode: str, authorizer: str) -> None:
+    lines = kafka_security(asking(mode=mode))
+    assert lines["listeners"] == ["SASL_PLAINTEXT://127.0.0.1:9092"]
+    assert lines["inter.broker.listener.name"] == "SASL_PLAINTEXT"
+    assert lines["allow.everyone.if.no.acl.found"] is False
+    assert lines["super.users"] == "User:broker"
+    assert lines["authorizer.class.name"].endswith(f".{authorizer}")
+
+
+def test_with_a_certificate_it_speaks_tls_and_leaves_the_key_where_it_is() -> None:
+    lines = kafka_security(asking(address="10.0.0.1", advertised_address="k1", **TLS))
+    assert lines["listeners"] == ["SASL_SSL://10.0.0.1:9092"]
+    assert lines["advertised.listeners"] == ["SASL_SSL://k1:9092"]
+    assert lines["ssl.keystore.key"] == "${directory:/etc/x:privkey.pem}"
+    assert lines["ssl.truststore.certificates"] == "${directory:/etc/y:ca.pem}"
+    assert kafka_security(settings(**TLS))["listeners"] == ["SSL://127.0.0.1:9092"]
+    assert kafka_login(asking(**TLS))["ssl.truststore.location"] == "/etc/y/ca.pem"
+
+
+def test_another_listener_may_ask_nobody_on_loopback() -> None:
+    local = {"name": "LOCAL", "address": "127.0.0.1", "port": 9192, "authentication": False}
+    found = kafka_listeners(asking(listeners=[local]))
+    assert [(one["name"], one["protocol"]) for one in found] == [
+        ("SASL_PLAINTEXT", "SASL_PLAINTEXT"),
+        ("LOCAL", "PLAINTEXT"),
+    ]
+    assert refused(listeners=[local]) == []
+    (fault,) = refused(listeners=[{**local, "address": "10.0.0.1"}])
+    assert fault == ("kafka_listeners", "who comes from outside would be asked for no password.")
+    (fault,) = refused(listeners=[{**local, "port": 9092}])
+    assert fault == ("kafka_listeners", "two listeners have this port.")
+
+
+def test_passwords_stand_in_the_file_of_jaas_alone() -> None:
+    given = asking(zookeeper_user="kafka", zookeeper_password=OTHER, users=[{"name": "lab"}])
+    assert WORD not in str(kafka_security(given))
+    assert OTHER not in str(kafka_security(given))
+    text = kafka_jaas(given)
+    assert f'username="broker" password="{WORD}" user_broker="{WORD}";' in text
+    assert f'username="kafka" password="{OTHER}";' in text
+    assert kafka_security(given)["zookeeper.set.acl"] is True
+    assert f'password="{WORD}"' in kafka_login(given)["sasl.jaas.config"]
+    assert kafka_users_known([{"name": "lab", "password": OTHER}]) == [{"name": "lab"}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"broker_password": ""}, ("kafka_broker_password", "without a password")),
+        ({"broker_password": "short"}, ("kafka_broker_password", "shorter than 12")),
+        ({"broker_password": 'a"quotation-mark'}, ("kafka_broker_password", "shorter than 12")),
+        ({"broker_user": "the broker"}, ("kafka_broker_user", "no name")),
+        ({"address": "10.0.0.1"}, ("kafka_address", "without TLS")),
+        ({"tls_key": "/k"}, ("kafka_tls_certificate", "kafka_tls_certificate, kafka_tls_ca is")),
+        ({"zookeeper_user": "kafka"}, ("kafka_zookeeper_password", "without a password")),
+        ({"users": [{"name": "broker"}]}, ("kafka_users", "may do everything")),
+        ({"users": [{"name": "a"}, {"name": "a"}]}, ("kafka_users", "declared twice")),
+        ({"users": [{"name": "a", "password": "é" * 12}]}, ("kafka_users.a.password", "ASCII")),
+        ({"users": [{"name": "a", "topics": ["*.b"]}]}, ("kafka_users.a.topics", "neither")),
+        ({"users": [{"name": "a", "quotas": {"x": 1}}]}, ("kafka_users.a.quotas", "no such")),
+    ],
+)
+def test_what_cannot_work_is_refused(changed: dict[str, Any], said: tuple[str, str]) -> None:
+    rules = kafka_security_rules({**asking(), **changed})
+    assert [rule["variable"] for rule in rules] == [said[0]]
+    assert said[1] in rules[0]["why"]
+    assert rules[0]["remedy"]
+
+
+def test_users_of_a_broker_that_asks_nobody_are_refused() -> None:
+    (rule,) = kafka_security_rules(settings(users=[{"name": "lab", "password": OTHER}]))
+    assert (rule["variable"], rule["value"]) == ("kafka_users", "lab")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_loopback(address: str) -> None:
+    assert loopback(address)
+    assert not loopback("10.0.0.1")
+    assert not loopback("0.0.0.0")
+    assert not loopback("kafka.example.org")
