@@ -13,8 +13,8 @@ from ansible.plugins.action import ActionBase
 def in_one_line(file: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file with what is secret in one line.
 
-    A module notes its arguments in the host's journal. Ansible hides there what is secret if it finds the text, which it
-    does not where lines end within it.
+    A module notes its arguments in the host's journal. Ansible hides there what is secret if it finds the text, which
+    it does not where lines end within it.
     """
     found = dict(file)
     if (secret := found.pop("secret_content", None)) is not None:

@@ -30,14 +30,6 @@ KEYS: dict[str, Any] = yaml.safe_load(
 GROUPS = {key.split(".")[0] for key in KEYS if "." in key}
 # Where a word in braces stands for what follows from the entry.
 WORDED = ("environment", "secrets", "services", "releases.hooks")
-# What a site's program needs to log in to Kafka, where the inventory names no variables of its own for it.
-KAFKA_LOGIN = {
-    "KAFKA_SECURITY_PROTOCOL": "{kafka_security_protocol}",
-    "KAFKA_SASL_MECHANISM": "{kafka_sasl_mechanism}",
-    "KAFKA_SASL_USERNAME": "{kafka_username}",
-    "KAFKA_SSL_CA_LOCATION": "{kafka_ca}",
-}
-KAFKA_SECRET = {"KAFKA_SASL_PASSWORD": "{kafka_password}"}
 SECRET_WORD = re.compile(r"secret|password|passwd|token", re.I)
 # What Django's deployment checks ask for and Apache does, or what nobody can have without TLS.
 SILENCED = {
@@ -185,12 +177,11 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
                 f"sites.{name}.{key} has a word that begins with {{valkey_, and the site has no Valkey: nothing would "
                 "answer there. Write `valkey: true`."
             )
-    for key in WORDED:
-        if key != "secrets" and "{kafka_password}" in str(given.get(key)):
-            found.append(
-                f"sites.{name}.{key} has the word {{kafka_password}}: others could read it there. "
-                "Write it into `secrets`."
-            )
+    found += [
+        f"sites.{name}.{key} has the word {{kafka_password}}: others could read it there. Write it into `secrets`."
+        for key in WORDED
+        if key != "secrets" and "{kafka_password}" in str(given.get(key))
+    ]
     topics = given.get("topics") or {}
     if not isinstance(topics, Mapping):
         return [
@@ -293,17 +284,6 @@ def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
     return 2 * pages[0] * pages[1] + sockets + 2 * jobs + COMMANDS
 
 
-def kafka_names(sites: Any) -> list[str]:
-    """Return the sites that use Kafka: those with topics, or words about Kafka in their settings."""
-    found = []
-    for name, entry in sites.items() if isinstance(sites, Mapping) else ():
-        given = flat(entry) if isinstance(entry, Mapping) else {}
-        words = (str(given.get(key)) for key in WORDED)
-        if given.get("topics") or any("{kafka" in text for text in words):
-            found.append(str(name))
-    return found
-
-
 def site_lists(
     sites: Mapping[str, Any],
     host: Mapping[str, Any],
@@ -327,11 +307,7 @@ def site_lists(
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "users", "databases")
     }
-    passwords = (login or {}).get("passwords", {})
-    for name in kafka_names(sites) if login else ():
-        own = [f"{name}.*"]
-        password = passwords.get(name, "")
-        lists["users"].append({"name": name, "password": password, "topics": own, "groups": own})
+    users = of_kafka("names", sites)
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         if not isinstance(entry, Mapping):
             continue
@@ -344,34 +320,13 @@ def site_lists(
             extensions = given.get("postgresql.extensions", [])
             database = {"name": str(name), "connections": connections, "extensions": extensions}
             lists["databases"].append(database)
-        words = _kafka_words(str(name), kafka, login)
-        if words["kafka_username"] and str(name) in kafka_names(sites):
-            _log_in(given)
+        words = of_kafka("words", str(name), kafka, login)
+        if login and str(name) in users:
+            lists["users"].append(of_kafka("user", str(name), login))
+            given |= of_kafka("variables", given)
         for role, settings in _of_site(str(name), given, host, words).items():
             lists[role].append({"name": str(name), **settings})
     return lists
-
-
-def _kafka_words(name: str, kafka: str, login: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return what the words in braces about Kafka stand for."""
-    words = {"kafka": kafka, "topic_prefix": f"{name}.", "kafka_security_protocol": "PLAINTEXT"}
-    words |= dict.fromkeys(
-        ("kafka_sasl_mechanism", "kafka_username", "kafka_password", "kafka_ca"), ""
-    )
-    if login:
-        words["kafka_security_protocol"] = "SASL_SSL" if login.get("ca") else "SASL_PLAINTEXT"
-        words["kafka_sasl_mechanism"], words["kafka_username"] = "SCRAM-SHA-512", name
-        words["kafka_password"] = login["passwords"].get(name, "")
-        words["kafka_ca"] = login.get("ca", "")
-    return words
-
-
-def _log_in(given: dict[str, Any]) -> None:
-    """Add to a site's environment and secrets what it lacks to log in to Kafka."""
-    own = {**_mapping(given.get("environment")), **_mapping(given.get("secrets"))}
-    for key, usual in (("environment", KAFKA_LOGIN), ("secrets", KAFKA_SECRET)):
-        lacking = {variable: word for variable, word in usual.items() if variable not in own}
-        given[key] = {**lacking, **_mapping(given.get(key))}
 
 
 def _of_site(
@@ -492,6 +447,17 @@ def _of_site(
     return roles
 
 
+def of_kafka(what: str, *given: Any) -> Any:
+    """Return what a filter of kafka_sites.py says."""
+    loaded = {
+        "names": filter_loader.get("kafka_names"),
+        "words": filter_loader.get("kafka_words"),
+        "user": filter_loader.get("kafka_user"),
+        "variables": filter_loader.get("kafka_variables"),
+    }
+    return loaded[what].j2_function(*given)
+
+
 def ascii_names(names: Any) -> Any:
     """Return host names as Django's settings need them, by the filter host_names."""
     return filter_loader.get("host_names").j2_function(names)
@@ -544,6 +510,5 @@ class FilterModule:
         return {
             "site_faults": site_faults,
             "site_lists": site_lists,
-            "kafka_names": kafka_names,
             "database_faults": database_faults,
         }

@@ -42,7 +42,7 @@ options:
         description: In the place of C(content), what neither a difference nor a log may show.
         type: str
       secret_base64:
-        description: What the control node makes of C(secret_content), in one line; Ansible hides no other from a journal.
+        description: What the control node makes of C(secret_content), in one line, as a host's journal hides it.
         type: str
       state:
         description: What the path shall be.

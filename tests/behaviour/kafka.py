@@ -12,8 +12,8 @@ from tests.behaviour.conftest import journal
 LOGIN = "/etc/kafka/admin.properties"
 NOBODY: dict[str, str] = {}
 
-# librdkafka, with what is to be done as JSON in its argument. A site's password is read on the host, since sudo notes what
-# it is to run.
+# librdkafka, with what is to be done as JSON in its argument. A site's password is read on the host, since sudo notes
+# what it is to run.
 CLIENT = """
 import json, re, sys
 sys.path.insert(0, "/usr/local/lib/switchboard")
@@ -114,7 +114,8 @@ def client(
     """Let librdkafka on the host do one thing and return what it found, or ``{"refused": …}``.
 
     Args:
-        who: name, and password or password_file, a file of a site's secrets; NOBODY logs in as nobody, None as the brokers' own user where anybody has to.
+        who: name, and password or password_file, a file of a site's secrets; NOBODY logs in as nobody, None as the
+            brokers' own user where anybody has to.
     """
     job = {"servers": servers, "login": LOGIN, "who": who, "seconds": seconds, **job}
     done = host.run("python3 -c %s %s", CLIENT, json.dumps(job))
