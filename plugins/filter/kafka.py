@@ -112,8 +112,17 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
             ),
             **{key: f"${{directory:{folder}:{name}}}" for key, (folder, name) in paths.items()},
         }
-    if settings["mode"] == "zookeeper":
-        lines["zookeeper.set.acl"] = True if settings["zookeeper_user"] else None
+    if settings["mode"] == "zookeeper" and settings["zookeeper_user"]:
+        lines["zookeeper.set.acl"] = True
+    if settings["mode"] == "zookeeper" and settings["zookeeper_tls_keystore"]:
+        lines |= {
+            "zookeeper.ssl.client.enable": True,
+            "zookeeper.clientCnxnSocket": "org.apache.zookeeper.ClientCnxnSocketNetty",
+            "zookeeper.ssl.keystore.location": settings["zookeeper_tls_keystore"],
+            "zookeeper.ssl.keystore.type": "PEM",
+            "zookeeper.ssl.truststore.location": settings["tls_ca"],
+            "zookeeper.ssl.truststore.type": "PEM",
+        }
     return lines
 
 
@@ -173,6 +182,13 @@ def kafka_security_rules(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
             settings["tls_certificate"] or "empty",
             f"TLS takes a certificate, its key and the CA, and {lacking} is empty.",
             "Set all three, or none.",
+        )
+    if settings["zookeeper_tls_keystore"] and not settings["tls_ca"]:
+        refuse(
+            "zookeeper_tls_keystore",
+            settings["zookeeper_tls_keystore"],
+            "kafka_tls_ca is empty, by which the broker knows ZooKeeper's servers.",
+            "Set kafka_tls_ca, kafka_tls_certificate and kafka_tls_key too.",
         )
     _refuse_listeners(settings, refuse)
     _refuse_words("broker", settings, settings["authentication"], refuse)

@@ -30,7 +30,7 @@ def settings(**changed: Any) -> dict[str, Any]:
         **{"port": "9092", "listeners": [], "authentication": False, "users": []},
         **{"broker_user": "broker", "broker_password": ""},
         **dict.fromkeys(TLS, ""),
-        **{"zookeeper_user": "", "zookeeper_password": "", "zookeeper_tls": False},
+        **{"zookeeper_user": "", "zookeeper_password": "", "zookeeper_tls_keystore": ""},
     }
     return {**base, **changed}
 
@@ -48,7 +48,7 @@ def refused(**changed: Any) -> list[tuple[str, str]]:
 
 def test_a_broker_that_asks_nobody_is_as_it_always_was() -> None:
     lines = kafka_security(settings())
-    assert {key: value for key, value in lines.items() if value is not None} == {
+    assert lines == {
         "listeners": ["PLAINTEXT://127.0.0.1:9092"],
         "advertised.listeners": ["PLAINTEXT://127.0.0.1:9092"],
     }
@@ -76,6 +76,14 @@ def test_with_a_certificate_it_speaks_tls_and_leaves_the_key_where_it_is() -> No
     assert lines["ssl.truststore.certificates"] == "${directory:/etc/y:ca.pem}"
     assert kafka_security(settings(**TLS))["listeners"] == ["SSL://127.0.0.1:9092"]
     assert kafka_login(asking(**TLS))["ssl.truststore.location"] == "/etc/y/ca.pem"
+
+
+def test_zookeeper_is_asked_over_tls_where_its_client_has_a_certificate() -> None:
+    lines = kafka_security(settings(**TLS, zookeeper_tls_keystore="/etc/x/keystore.pem"))
+    assert lines["zookeeper.ssl.client.enable"] is True
+    assert lines["zookeeper.ssl.keystore.location"] == "/etc/x/keystore.pem"
+    assert lines["zookeeper.ssl.truststore.location"] == "/etc/y/ca.pem"
+    assert not any("password" in key for key in lines)
 
 
 def test_another_listener_may_ask_nobody_on_loopback() -> None:
@@ -113,6 +121,7 @@ def test_passwords_stand_in_the_file_of_jaas_alone() -> None:
         ({"broker_user": "the broker"}, ("kafka_broker_user", "no name")),
         ({"address": "10.0.0.1"}, ("kafka_address", "without TLS")),
         ({"tls_key": "/k"}, ("kafka_tls_certificate", "kafka_tls_certificate, kafka_tls_ca is")),
+        ({"zookeeper_tls_keystore": "/k"}, ("kafka_zookeeper_tls_keystore", "kafka_tls_ca is")),
         ({"zookeeper_user": "kafka"}, ("kafka_zookeeper_password", "without a password")),
         ({"users": [{"name": "broker"}]}, ("kafka_users", "may do everything")),
         ({"users": [{"name": "a"}, {"name": "a"}]}, ("kafka_users", "declared twice")),
