@@ -10,7 +10,7 @@ from testinfra.host import Host
 from tests.behaviour.conftest import journal
 
 LOGIN = "/etc/kafka/admin.properties"
-NOBODY: dict[str, str] = {}
+NOBODY: dict[str, Any] = {}
 
 # librdkafka, with what is to be done as JSON in its argument. A site's password is read on the host, since sudo notes
 # what it is to run.
@@ -109,7 +109,7 @@ def servers_of(host: Host) -> str:
 
 
 def client(
-    host: Host, servers: str, who: dict[str, str] | None = None, seconds: int = 30, **job: Any
+    host: Host, servers: str, who: dict[str, Any] | None = None, seconds: int = 30, **job: Any
 ) -> Any:
     """Let librdkafka on the host do one thing and return what it found, or ``{"refused": …}``.
 

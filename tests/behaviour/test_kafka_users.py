@@ -215,7 +215,7 @@ def test_no_password_of_kafka_is_where_others_read_it(
 
 # -- as data -----------------------------------------------------------------------------------------
 
-OTHER = {
+OTHER: dict[str, Any] = {
     **{"name": "switchboard-test", "password": "a-first-password-of-a-test"},
     **{"topics": ["x.*"], "groups": ["switchboard-test.*"]},
 }

@@ -265,7 +265,7 @@ def test_each_key_is_typed_and_described() -> None:
         assert option["description"], key
 
 
-LOGIN = {"passwords": {"lab": "a-password-of-lab"}, "ca": ""}
+LOGIN: dict[str, Any] = {"passwords": {"lab": "a-password-of-lab"}, "ca": ""}
 
 
 def test_a_site_with_topics_is_a_user_of_kafka_and_is_told_how_to_log_in() -> None:
