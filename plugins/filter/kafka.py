@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 AUTHORIZERS = {
@@ -294,11 +294,6 @@ def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
                 refuse(f"{where}.quotas", key, "Kafka has no such quota of a user.", one_of)
 
 
-def kafka_users_known(users: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the users without their passwords, for those who only want to know who there is."""
-    return [{key: value for key, value in user.items() if key != "password"} for user in users]
-
-
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -310,5 +305,4 @@ class FilterModule:
             "kafka_jaas": kafka_jaas,
             "kafka_login": kafka_login,
             "kafka_security_rules": kafka_security_rules,
-            "kafka_users_known": kafka_users_known,
         }
