@@ -148,3 +148,15 @@ def test_a_producer_that_takes_a_topic_for_missing_is_replaced(real, monkeypatch
     producer.send([EVENT])
     assert producer._sender is not first
     assert "test.group was not queued" in caplog.text
+
+
+def test_it_logs_in_where_the_site_has_a_user_of_kafkas(real, settings):
+    settings.NOTIFICATIONS_KAFKA_LOGIN = {"sasl.username": "lab", "sasl.password": "a-word-of-lab"}
+    producer.send([EVENT])
+    config = producer._sender._producer.config
+    assert (config["sasl.username"], config["sasl.password"]) == ("lab", "a-word-of-lab")
+
+
+def test_it_logs_in_nowhere_by_itself(real):
+    producer.send([EVENT])
+    assert not any("sasl" in key for key in producer._sender._producer.config)
