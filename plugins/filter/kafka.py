@@ -13,7 +13,7 @@ AUTHORIZERS = {
     "kraft": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
 }
 # As they stand in a JAAS file between quotation marks, and as a SCRAM log-in takes them without preparing them.
-WORD = re.compile(r"[!#-\[\]-~]+")
+WORD = re.compile(r"[!#%-\[\]-~]+")  # Java puts something else in the place of ${…} there
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 RESOURCE = re.compile(r"[A-Za-z0-9._-]*\*?")
 LISTENER = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -214,6 +214,17 @@ def _refuse_listeners(settings: Mapping[str, Any], refuse: Any) -> None:
             refuse(variable, shown, "that is no name of a listener.", "Use capital letters.")
         if one["protocol"].endswith("SSL") and not settings["tls_certificate"]:
             refuse(variable, shown, "TLS needs a certificate.", "Set kafka_tls_certificate.")
+        if (
+            number
+            and settings["listeners"][number - 1].get("authentication")
+            and not settings["authentication"]
+        ):
+            refuse(
+                variable,
+                shown,
+                "it is to ask who comes, and kafka_authentication is false.",
+                "Set that to true, or leave `authentication` of the listener out.",
+            )
         if not settings["authentication"] or not outside:
             continue
         if one["protocol"] == "SASL_PLAINTEXT":
@@ -250,7 +261,7 @@ def _refuse_words(of: str, settings: Mapping[str, Any], needed: bool, refuse: An
         refuse(
             f"{of}_password",
             "hidden",
-            'it is shorter than 12 characters, or has spaces, ", \\ or letters beyond ASCII in it.',
+            'it is shorter than 12 characters, or has spaces, ", $, \\ or letters beyond ASCII in it.',
             "Make one with `openssl rand -hex 32`.",
         )
 
@@ -276,7 +287,7 @@ def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
             refuse(
                 f"{where}.password",
                 "hidden",
-                'it is shorter than 12 characters, or has spaces, ", \\ or letters beyond ASCII in it.',
+                'it is shorter than 12 characters, or has spaces, ", $, \\ or letters beyond ASCII in it.',
                 "Make one with `openssl rand -hex 32`.",
             )
         for key in ("topics", "read_topics", "groups"):
@@ -288,7 +299,13 @@ def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
                         "that is neither a name nor the beginning of names.",
                         "Write a name, or its beginning and a * behind it.",
                     )
-        for key in user.get("quotas") or {}:
+        if "password" in user and not word:
+            refuse(f"{where}.password", "empty", "a user without a password is nobody.", "Set one.")
+        for key, most in (user.get("quotas") or {}).items():
+            if isinstance(most, bool) or not isinstance(most, (int, float)):
+                refuse(
+                    f"{where}.quotas.{key}", most, "a quota is a number.", "Write one, in bytes."
+                )
             if key not in QUOTAS:
                 one_of = f"Use one of {', '.join(QUOTAS)}."
                 refuse(f"{where}.quotas", key, "Kafka has no such quota of a user.", one_of)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import pwd
 import re
 import secrets
 import socket
@@ -238,6 +239,9 @@ class Connection:
         return answer.bytes(">i") or b""
 
     def _plain(self, name: str, password: str) -> None:
+        # while Kafka is down its port, above 1024, is anybody's
+        if not isinstance(self.socket, ssl.SSLSocket) and not brokers(owner(self.socket)):
+            raise ConnectionError("it is not the user kafka that answers, so no password is sent")
         self._send(f"\0{name}\0{password}".encode())
 
     def _scram(self, name: str, password: str) -> None:
@@ -292,6 +296,33 @@ class Connection:
         answer.text()  # the cluster
         controller = answer.take(">i")
         return {"brokers": brokers, "controller": controller, "topics": dict(answer.array(topic))}
+
+
+def owner(connection: socket.socket) -> int:
+    """Return the user id behind the other end of a connection that stays on this host (proc(5)), -1 for none.
+
+    A connection that nobody has accepted yet counts as root's, so the other end must have answered before.
+    """
+    host, port = connection.getsockname()[:2]
+    other = connection.getpeername()[1]
+    packed = socket.inet_pton(connection.family, host)
+    words = struct.unpack(f"<{len(packed) // 4}I", packed)
+    ours = "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+    for name in ("tcp", "tcp6"):  # Java has IPv4 in the second one
+        path = Path("/proc/net") / name
+        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
+            _, local, remote, _, _, _, _, uid = line.split()[:8]
+            if remote.endswith(ours) and local.endswith(f":{other:04X}"):
+                return int(uid)
+    return -1
+
+
+def brokers(uid: int) -> bool:
+    """Return whether that is the user that Kafka runs as."""
+    try:
+        return uid == pwd.getpwnam("kafka").pw_uid
+    except KeyError:
+        return False
 
 
 def salted(password: str, salt: bytes, iterations: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.kafka_admin import Cluster, Refused, Topic, as_text
-from ansible.module_utils.kafka_client import login_of
+from ansible.module_utils.kafka_client import Connection, login_of
 
 DOCUMENTATION = r"""
 ---
@@ -238,6 +238,8 @@ def main() -> None:
         if not fresh:
             try:
                 login = login_of(options["config"]) if options["config"] else {}
+                if login:  # librdkafka would send the password to whoever answers
+                    Connection(options["bootstrap_servers"], login, options["timeout"]).socket.close()
                 cluster = Cluster(options["bootstrap_servers"], options["timeout"], login)
             except ImportError:
                 module.fail_json(

@@ -63,6 +63,19 @@ def kafka(deployed: dict[str, Any]) -> dict[str, Any]:
     return dict(deployed["kafka"])
 
 
+def test_no_site_reaches_what_kafka_believes(
+    host: Host, deployed: dict[str, Any], kafka: dict[str, Any]
+) -> None:
+    """Who writes to ZooKeeper gives himself any right in Kafka: where it asks nobody, no site reaches it."""
+    port = deployed["zookeeper"].get("client_port")
+    if not port or host.run("grep -qs authProvider.sasl /etc/zookeeper/zoo.cfg").rc == 0:
+        pytest.skip("ZooKeeper is not on this host, or asks who comes")
+    reach = f"timeout 10 bash -c '</dev/tcp/127.0.0.1/{port}'"
+    assert host.run(reach).rc == 0
+    for user in ("nobody", *[site["name"] for site in deployed["django"].get("sites", [])]):
+        assert host.run(f"runuser -u {user} -- {reach}").rc == 1, f"{user} reaches ZooKeeper"
+
+
 @pytest.fixture(scope="module")
 def servers(host: Host, kafka: dict[str, Any]) -> str:
     return servers_of(host)

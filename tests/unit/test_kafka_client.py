@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
+import threading
 from pathlib import Path
 
 import pytest
+from ansible.module_utils import kafka_client
 from ansible.module_utils.kafka_access import Acl, deleted
 from ansible.module_utils.kafka_client import (
     Answer,
@@ -114,3 +118,39 @@ def test_a_refusal_within_a_list_is_an_error() -> None:
     assert answer.take(">b") == 42
     with pytest.raises(KafkaError, match="not yours"):
         deleted(Answer(struct.pack(">h", 31) + text("not yours") + array([])))
+
+
+class Impostor(threading.Thread):
+    """Somebody who listens at the broker's port while it is down, and answers as it would."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.heard = b""
+        self.start()
+
+    def run(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection:
+            request = connection.recv(4096)
+            answer = request[8:12] + struct.pack(">h", 0) + array([text("PLAIN")])
+            connection.sendall(struct.pack(">i", len(answer)) + answer)
+            self.heard = connection.recv(4096)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_password_is_sent_to_kafkas_own_user_alone(
+    monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    impostor = Impostor()
+    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+    login |= {"sasl.username": "broker", "sasl.password": "hush-of-a-test"}
+    uids: list[int] = []
+    monkeypatch.setattr(kafka_client, "brokers", lambda uid: uids.append(uid) or known)
+    said = "closed the connection" if known else "no password is sent"
+    with pytest.raises(ConnectionError, match=said):
+        Connection(impostor.address, login, 5)
+    impostor.join(5)
+    assert (b"hush-of-a-test" in impostor.heard) is known
+    assert uids == [os.getuid()]
