@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 ADDRESS = "switchboard_address"
+NUMBERS = {"zookeeper": "zookeeper_id", "kafka": "kafka_node_id"}
 
 
 def members(
@@ -40,8 +41,17 @@ def cluster_settings(
     (``switchboard_address``), or the only one with it in its group, works alone.
     """
     own = hostvars[host]
+    folder = f"{own.get('certificates_dir', '/etc/switchboard/certificates')}/peers/zookeeper"
     servers = members(groups, hostvars, "zookeeper", "zookeeper_id")
     derived = {
+        "certificates_peers": [
+            {"name": group, "group": group, "names": [own[ADDRESS], host]}
+            for group, number in NUMBERS.items()
+            if host in members(groups, hostvars, group, number)
+        ],
+        "zookeeper_secure_client_port_address": servers.get(host, {}).get("host", ""),
+        "zookeeper_tls_ca": f"{folder}/ca.pem" if host in servers else "",
+        "zookeeper_tls_keystore": f"{folder}/keystore.pem" if host in servers else "",
         "zookeeper_id": servers.get(host, {"id": 1})["id"],
         "zookeeper_servers": list(servers.values()) if host in servers else [],
     }

@@ -45,3 +45,15 @@ def test_what_the_inventory_says_itself_is_taken() -> None:
         cluster_settings(GROUPS, hosts(zookeeper_servers=servers), "two")["zookeeper_servers"]
         == servers
     )
+
+
+def test_a_member_gets_a_certificate_and_speaks_tls() -> None:
+    told = cluster_settings(GROUPS, hosts(certificates_dir="/etc/tls"), "two")
+    assert told["certificates_peers"] == [
+        {"name": "zookeeper", "group": "zookeeper", "names": ["10.0.0.2", "two"]}
+    ]
+    assert told["zookeeper_tls_keystore"] == "/etc/tls/peers/zookeeper/keystore.pem"
+    assert told["zookeeper_secure_client_port_address"] == "10.0.0.2"
+    alone = cluster_settings(GROUPS, hosts(switchboard_address=""), "two")
+    assert alone["certificates_peers"] == []
+    assert alone["zookeeper_tls_keystore"] == alone["zookeeper_secure_client_port_address"] == ""
