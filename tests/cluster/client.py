@@ -41,7 +41,12 @@ def connected(servers: str, user: str, password: str) -> KazooClient:
 def write(client: KazooClient, folder: str) -> dict[str, Any]:
     """Create folder/1, folder/2 and so on until the input ends."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     retry = KazooRetry(max_tries=-1, delay=0.05, max_delay=0.5, ignore_expire=True)
     client.ensure_path(folder)
     number, longest = 0, 0.0
