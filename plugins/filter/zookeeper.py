@@ -96,8 +96,10 @@ def zookeeper_empty_fault(
         if "zookeeper" in host.get("__looked", {})
     }
     empty = [name for name, some in data.items() if not some]
-    if len(empty) <= len(servers) // 2 or (len(empty) == len(data) == len(servers)):
+    if len(servers) < 2 or len(empty) <= len(servers) // 2:
         return ""
+    if len(empty) == len(data) == len(servers):
+        return ""  # a first run
     others = [name for name in data if name not in empty]
     whose = (
         f"without {', '.join(others)}" if others else "without the servers that are not in this run"

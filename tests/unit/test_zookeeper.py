@@ -37,6 +37,7 @@ def test_a_name_is_a_word() -> None:
     assert zookeeper_users_fault({"kafka": "a long; strange = password"}) == ""
 
 
+NOTHING: dict[str, Any] = {"__looked": {"zookeeper": {"present": {"log": False}}}}
 SERVERS = [{"id": number, "host": f"10.0.0.{number}"} for number in (1, 2, 3)]
 
 
@@ -110,5 +111,7 @@ def test_a_majority_without_data_is_refused_where_another_has_some(data: str, re
         for name, some in zip("abc", data, strict=False)
     ]
     fault = zookeeper_empty_fault(hosts, SERVERS, "log")
+    alone = {"__zookeeper_settings": {"servers": []}, "inventory_hostname": "d", **NOTHING}
+    assert zookeeper_empty_fault([*hosts, alone], [], "log") == ""
     assert refused in fault
     assert bool(refused) == bool(fault)
