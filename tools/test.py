@@ -357,6 +357,7 @@ def main() -> int:
         ),
         "seed": scenario("seed", new, then=("removal",), soaked=("test_zz_reboot",)),
         "upgrade": pytest_step("tests/upgrade"),
+        "cluster": scenario("cluster", new),
         "drill": pytest_step("tests/drill"),
         "onboarding": pytest_step("tests/onboarding"),
         "postgresql": pytest_step("tests/postgresql"),

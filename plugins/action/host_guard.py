@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 PATIENCE = 30  # seconds beyond the guard's time in which the host is back
@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
         for option, value in (("timeout", ATTEMPT), ("reconnection_retries", 0)):
             try:
                 self._connection.set_option(option, value)
-            except KeyError:
+            except (AnsibleError, KeyError):
                 return
 
     def attempt(self, task_vars: dict[str, Any] | None) -> tuple[dict[str, Any], str]:

@@ -215,6 +215,33 @@ def certificates_alt_names(names: Sequence[str]) -> list[str]:
     return [f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names]
 
 
+PEER_DAYS = 825
+
+
+def certificates_peer_sites(
+    peers: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the services between machines as complete sites with a certificate of the own CA.
+
+    Each has ``group``, who may read its key, ``usages`` (RFC 5280, 4.2.1.12: it begins connections and takes them) and
+    ``format``, since Java reads keys in PKCS #8 alone.
+    """
+    return [
+        {
+            **defaults,
+            "name": f"peers/{peer['name']}",
+            "source": "ca",
+            "names": peer["names"],
+            "group": peer["group"],
+            # a run renews it, and no browser looks at it
+            "days": max(PEER_DAYS, int(defaults["days"])),
+            "usages": ["serverAuth", "clientAuth"],
+            "format": "pkcs8",
+        }
+        for peer in peers
+    ]
+
+
 def certificates_certbot(
     site: Mapping[str, Any], directory: str, email: str, webroot: str, hook: str
 ) -> list[str]:
@@ -236,6 +263,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
         return {
+            "certificates_peer_sites": certificates_peer_sites,
             "certificates_alt_names": certificates_alt_names,
             "certificates_certbot": certificates_certbot,
             "certificates_rules": certificates_rules,

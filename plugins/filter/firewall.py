@@ -24,6 +24,8 @@ CLUSTER = {
     },
     "kafka": {"kafka_port": 9092},
 }
+# More of them, of hosts that share a private network.
+SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
 # Ports that are for everybody.
 PUBLIC = {"web": {"apache_http_port": 80, "apache_https_port": 443}}
 
@@ -122,7 +124,11 @@ def firewall_ssh(ports: Iterable[Any], sources: Sequence[str]) -> list[dict[str,
 
 def address_of(name: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the addresses that a host of the inventory comes from; AnsibleFilterError where it has none."""
-    stated = variables.get("firewall_addresses") or variables.get("ansible_host", name)
+    stated = (
+        variables.get("firewall_addresses")
+        or variables.get("switchboard_address")
+        or variables.get("ansible_host", name)
+    )
     addresses = [stated] if isinstance(stated, str) else list(stated)
     for address in addresses:
         if network_fault(address):
@@ -150,7 +156,8 @@ def firewall_services(
     members = [name for name in groups.get("switchboard", []) if name != host]
     ports = {
         variable: own.get(variable, default)
-        for group, some in CLUSTER.items()
+        for table in (CLUSTER, SECURE if own.get("switchboard_address") else {})
+        for group, some in table.items()
         if host in groups.get(group, [])
         for variable, default in some.items()
     }

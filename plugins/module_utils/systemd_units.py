@@ -140,7 +140,10 @@ def bring_up(systemd: Systemd, plan: dict[str, list[str]], timeout: int, steady:
         if told[unit].get("UnitFileState") not in ENABLED:
             systemd.act("enable", unit)
         if told[unit].get("ActiveState") != "active" and unit not in plan["restarted"]:
-            systemd.act("start", unit)
+            # an attempt that began with older files would fail, and take a start with it
+            old = told[unit].get("NeedDaemonReload") == "yes"
+            trying = told[unit].get("ActiveState") == "activating"
+            systemd.act("restart" if old and trying else "start", unit)
             systemd.wait(unit, timeout)
     if steady:
         time.sleep(steady)  # for a command that ends at once to have ended

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import socket
 from pathlib import Path
@@ -29,7 +30,7 @@ options:
     description: >-
       The questions of each role, by its name: C(ports) (variable, port, address, unit, socket_activated), C(storage)
       (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
-      C(packages) (names), C(present) (paths), C(pythons) (paths of interpreters),
+      C(packages) (names), C(present) (paths, or patterns of them), C(pythons) (paths of interpreters),
       C(calendars) (as systemd.time(7) writes them).
     type: dict
     required: true
@@ -156,7 +157,10 @@ def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) ->
     return {
         "faults": faults,
         "lacking": [name for name in asked.get("packages", []) if name not in packages],
-        "present": {path: os.path.lexists(path) for path in asked.get("present", [])},
+        "present": {
+            path: os.path.lexists(path) or bool(glob.glob(path))
+            for path in asked.get("present", [])
+        },
         "pythons": pythons,
         "calendars": calendars,
     }

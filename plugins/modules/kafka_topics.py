@@ -239,7 +239,9 @@ def main() -> None:
             try:
                 login = login_of(options["config"]) if options["config"] else {}
                 if login:  # librdkafka would send the password to whoever answers
-                    Connection(options["bootstrap_servers"], login, options["timeout"]).socket.close()
+                    Connection(
+                        options["bootstrap_servers"], login, options["timeout"]
+                    ).socket.close()
                 cluster = Cluster(options["bootstrap_servers"], options["timeout"], login)
             except ImportError:
                 module.fail_json(

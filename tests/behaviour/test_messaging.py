@@ -158,6 +158,7 @@ def test_it_listens_where_it_should_and_nowhere_else(
     }
     wanted = {deployed["zookeeper"].get("client_port"), *deployed["kafka"].get("ports", [])}
     config = properties(host, "/etc/zookeeper/zoo.cfg") if user == "zookeeper" else {}
+    secure = {int(config["secureClientPort"])} if "secureClientPort" in config else set()
     ensemble = {
         int(port)
         for key, value in config.items()
@@ -166,8 +167,9 @@ def test_it_listens_where_it_should_and_nowhere_else(
     }
     # no JMX, no admin server: nothing but the port for clients and, in an ensemble, those of its members
     assert listening
-    assert listening <= wanted | ensemble
-    assert len(listening - ensemble) == (len(deployed["kafka"]["ports"]) if user == "kafka" else 1)
+    assert listening <= wanted | ensemble | secure
+    own = len(deployed["kafka"]["ports"]) if user == "kafka" else 1 + len(secure)
+    assert len(listening - ensemble) == own
 
 
 def test_its_unit_is_what_the_role_promises(host: Host, service: tuple[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 Record = dict[str, Any]
-SHARED = {"apt", "file"}
+SHARED = {"apt", "file", "group"}
 NAMES = ("fresh_check", "first_run", "second_run", "converged_check")
 WHOLE = ["check", "run", "run", "check"]
 
@@ -64,7 +64,7 @@ def test_check_on_the_fresh_host_predicts_each_change(runs: dict[str, Record]) -
 
 
 def test_check_on_the_fresh_host_predicts_nothing_else(runs: dict[str, Record]) -> None:
-    # What two roles both ask for, a package or a folder, the first of them brings; a dry run, in which
+    # What two roles both ask for, a package, a folder or a group, the first of them brings; a dry run, in which
     # nothing comes, predicts it of both.
     check = runs["fresh_check"]
     alone = {**check, "tasks": [task for task in check["tasks"] if task["action"] not in SHARED]}

@@ -101,6 +101,20 @@ PRETENCES = {
 PYTHON_312 = f"{STAGE}/python3.12"
 
 
+def even(count: int) -> Case:
+    """An ensemble of an even number of servers."""
+    servers = [{"id": number, "host": f"192.0.2.{number}"} for number in range(1, count + 1)]
+    return Case(
+        f"zookeeper-even-{count}",
+        {"zookeeper_servers": servers},
+        (
+            "zookeeper_servers is ",
+            f"{count} servers bear the loss of no more of them than {count - 1} do, and one more can fail.",
+            "Name one, three or five servers.",
+        ),
+    )
+
+
 def taken(variable: str) -> Case:
     """Return the case of a port that another process listens on."""
     return Case(
@@ -288,6 +302,26 @@ NAMES = [
             ),
         ),
         pretends="small",
+    ),
+    Name("Refuse what ZooKeeper cannot work with", even(2)),
+    Name(
+        "Refuse what ZooKeeper cannot work with",
+        even(4),
+        Case(
+            "zookeeper-password",
+            {"zookeeper_users": {"kafka": 'a "quoted" word'}},
+            (
+                "zookeeper_users is hidden: the password of kafka is empty, no text, or has a quote",
+                "a password of one line without quotes and backslashes.",
+            ),
+        ),
+        Case(
+            "zookeeper-tls-without-a-ca",
+            {"zookeeper_tls_keystore": "/etc/ssl/private/zookeeper.pem"},
+            (
+                "zookeeper_tls_ca is empty: zookeeper_tls_keystore is /etc/ssl/private/zookeeper.pem",
+            ),
+        ),
     ),
     Name(
         "Refuse what the host cannot give ZooKeeper",

@@ -101,6 +101,12 @@ def test_systemd_reads_its_files_anew_where_it_must(told: dict[str, str]) -> Non
     assert host.commands[0] == ("daemon-reload",)
 
 
+def test_a_unit_that_tries_again_and_again_with_an_older_file_begins_with_the_new_one() -> None:
+    host = Recorded(a=[state("activating", NeedDaemonReload="yes"), {}])
+    act(host, started=["a"])
+    assert host.commands == [("daemon-reload",), ("restart", "a.service")]
+
+
 def test_a_unit_that_is_about_to_start_is_waited_for() -> None:
     host = Recorded(a=[state("inactive"), state("activating"), state("activating"), {}])
     act(host, 50, started=["a"])

@@ -1,0 +1,150 @@
+"""The hosts of the scenario `cluster` together, and a client that writes while something happens to them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.refusals.bench import Run
+from tools.common import ROOT, environment
+
+CLIENT = Path(__file__).parent / "client.py"
+ASK = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", 2181), 5) as connection:
+    connection.sendall(sys.argv[1].encode())
+    answer = b""
+    while piece := connection.recv(4096):
+        answer += piece
+print(answer.decode())
+"""
+STARTED = "systemctl show --property=ExecMainStartTimestampMonotonic --value zookeeper.service"
+
+
+@dataclass
+class Written:
+    """What a client that writes was told, once it has ended."""
+
+    folder: str
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Cluster:
+    """Some hosts in containers, by the inventory's names, with their private addresses."""
+
+    inventory: str
+    addresses: dict[str, str]
+    users: dict[str, str]
+
+    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host as root."""
+        return subprocess.run(
+            ["docker", "exec", name, "timeout", "90", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def output(self, name: str, *command: str) -> str:
+        """Return what a command on a host prints; it must succeed."""
+        done = self.run(name, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def play(self, playbook: str, *flags: str, **extra: object) -> Run:
+        """Run a playbook on all of them."""
+        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
+        done = subprocess.run(
+            [*command, "-e", json.dumps(extra)],
+            cwd=ROOT,
+            env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def modes(self) -> dict[str, str]:
+        """Return what each server says that it is, an empty text where it serves nobody."""
+        found = {}
+        for name in self.addresses:
+            said = self.run(name, "python3", "-c", ASK, "srvr").stdout
+            found[name] = said.partition("Mode: ")[2].partition("\n")[0]
+        return found
+
+    def leader(self) -> str:
+        """Return the leader, for whom this waits."""
+        return next(name for name, mode in self.whole().items() if mode == "leader")
+
+    def whole(self, seconds: float = 60) -> dict[str, str]:
+        """Wait until one server leads and the others follow, and return what each is."""
+        end = time.monotonic() + seconds
+        while sorted((modes := self.modes()).values()) != ["follower", "follower", "leader"]:
+            assert time.monotonic() < end, modes
+            time.sleep(0.5)
+        return modes
+
+    def started(self) -> dict[str, int]:
+        """Return when each server was started, in microseconds by the machine's one clock."""
+        return {name: int(self.output(name, *STARTED.split())) for name in self.addresses}
+
+    @property
+    def servers(self) -> str:
+        """Return how a client is told of all servers."""
+        return ",".join(f"{address}:2281" for address in self.addresses.values())
+
+    def client(self, job: str, folder: str, *, servers: str = "", user: str = "tests") -> Any:
+        """Let a client on the first host do something; return what it says."""
+        word = self.users.get(user, "a-wrong-password")
+        command = ["python3", "/root/client.py", servers or self.servers, user, word, job, folder]
+        return json.loads(self.output(next(iter(self.addresses)), *command).splitlines()[-1])
+
+    @contextmanager
+    def writing(self, folder: str) -> Iterator[Written]:
+        """Let a client write meanwhile; what it was told is there at the end."""
+        command = ["docker", "exec", "-i", next(iter(self.addresses)), "python3", "/root/client.py"]
+        command += [self.servers, "tests", self.users["tests"], "write", folder]
+        written = Written(folder)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            yield written
+            said, _ = process.communicate(timeout=60)
+        written.told = json.loads(said.splitlines()[-1])
+
+    def lost(self, written: Written) -> list[int]:
+        """Return what was acknowledged and is not there."""
+        assert written.told["acknowledged"] > 100, written.told
+        there = set(self.client("read", written.folder))
+        return sorted(set(range(1, written.told["acknowledged"] + 1)) - there)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Return the hosts, with a client on the first of them."""
+    text = (ROOT / "molecule" / "cluster" / "hosts.yml").read_text(encoding="utf-8")
+    group = yaml.safe_load(text)["switchboard"]
+    addresses = {name: told["switchboard_address"] for name, told in group["hosts"].items()}
+    inventory = request.config.option.ansible_inventory
+    found = Cluster(inventory, addresses, group["vars"]["zookeeper_users"])
+    first = next(iter(addresses))
+    found.output(
+        first, "apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-kazoo"
+    )
+    subprocess.run(
+        ["docker", "cp", "-q", str(CLIENT), f"{first}:/root/client.py"],
+        check=True,
+        capture_output=True,
+    )
+    return found
