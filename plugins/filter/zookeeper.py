@@ -16,7 +16,7 @@ def zookeeper_users_fault(users: Mapping[str, Any]) -> str:
         if not USER.fullmatch(str(name)):
             return f"{name!r} is no name."
         if not isinstance(password, str) or not PASSWORD.fullmatch(password):
-            return f"the password of {name} is empty, no text, or has a quote, a dollar sign, a backslash or a line break."
+            return f"the password of {name} is empty, no text, or has a quote, a dollar, a backslash or a line break."
     return ""
 
 

@@ -50,7 +50,7 @@ def test_nobody_else_reaches_it(host: Host, watched: dict[str, Any]) -> None:
 
 
 def test_a_user_of_the_host_reaches_it_only_when_named(host: Host, watched: dict[str, Any]) -> None:
-    """A user of the host who is not among `monitoring_port_users` reads no number and silences no alert."""
+    """A user of the host who is not named for it reads no numbers and silences no alert."""
     if not watched["port_users"]:
         pytest.skip("monitoring_port_users lets all of them in")
     for port in watched["ports"]:
