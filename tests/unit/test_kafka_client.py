@@ -147,7 +147,12 @@ def test_a_password_is_sent_to_kafkas_own_user_alone(
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
     login |= {"sasl.username": "broker", "sasl.password": "hush-of-a-test"}
     uids: list[int] = []
-    monkeypatch.setattr(kafka_client, "brokers", lambda uid: uids.append(uid) or known)
+
+    def brokers(uid: int) -> bool:
+        uids.append(uid)
+        return known
+
+    monkeypatch.setattr(kafka_client, "brokers", brokers)
     said = "closed the connection" if known else "no password is sent"
     with pytest.raises(ConnectionError, match=said):
         Connection(impostor.address, login, 5)
