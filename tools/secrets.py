@@ -13,12 +13,14 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible import constants
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -29,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from plugins.filter.kafka_sites import kafka_names
 from tools.common import (
     VAULT_VARIABLE,
     ToolError,
@@ -43,6 +46,9 @@ HEAD = (
     "# `ansible-vault edit` opens it; values of your own may be added.\n"
 )
 BITS = 256
+
+Name = tuple[str, ...]  # of a variable, and the keys below it
+Maker = Callable[[], str]
 
 
 def password() -> str:
@@ -63,29 +69,59 @@ def public_line(private: str, comment: str) -> str:
     return f"{line} {comment}"
 
 
-def wanted(variables: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-    """Return what makes each secret that a host's roles need, by the name of its variable.
+def wanted(variables: Mapping[str, Any], plain: Path) -> dict[Name, Maker]:
+    """Return what makes each secret that a host's roles need, by the name of its variable and the keys below it.
 
     Args:
         variables: those of the host, as the inventory has them, not templated.
+        plain: the folder of what runs have made without this tool; it is taken over.
     """
-    makers: dict[str, Callable[[], str]] = {}
+    makers: dict[Name, Maker] = {}
     repository = str(variables.get("backup_repository") or "")
     if repository:
-        makers["backup_password"] = password
+        makers["backup_password",] = password
     if repository.startswith("sftp:"):
-        makers["backup_ssh_key"] = ssh_key
+        makers["backup_ssh_key",] = ssh_key
+    if boolean(variables.get("kafka_authentication") or False, strict=False):
+        names = kafka_names(variables.get("sites"))
+        for name in [*names, str(variables.get("kafka_broker_user") or "broker")]:
+            makers["switchboard_secrets", "kafka", name] = partial(
+                taken_over, plain / f"kafka-{name}"
+            )
     return makers
 
 
-def lacking(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Callable[[], str]]:
+def taken_over(path: Path) -> str:
+    """Return the password that a run has made and kept in a file, or a new one."""
+    return path.read_text(encoding="utf-8").strip() if path.exists() else password()
+
+
+def found(variables: Mapping[str, Any], name: Name) -> Any:
+    """Return the value of a variable, or of a key below it; nothing where there is none."""
+    value: Any = variables
+    for key in name:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def lacking(hosts: Mapping[str, Mapping[str, Any]], plain: Path) -> dict[Name, Maker]:
     """Return what makes each secret that some host needs and the inventory does not give."""
     return {
         name: maker
         for variables in hosts.values()
-        for name, maker in wanted(variables).items()
-        if not variables.get(name)
+        for name, maker in wanted(variables, plain).items()
+        if not found(variables, name)
     }
+
+
+def with_made(kept: dict[str, Any], made: Mapping[Name, str]) -> dict[str, Any]:
+    """Return the variables of the file with what was made among them."""
+    for name, value in made.items():
+        place = kept
+        for key in name[:-1]:
+            place = place.setdefault(key, {})
+        place[name[-1]] = value
+    return kept
 
 
 def hosts_of(inventory: Path) -> dict[str, dict[str, Any]]:
@@ -164,6 +200,11 @@ def password_file(inventory: Path) -> Path:
     return made
 
 
+def shown(names: Mapping[Name, Any]) -> str:
+    """Return names as a person writes them."""
+    return ", ".join(".".join(name) for name in sorted(names))
+
+
 def main() -> int:
     """Make what is lacking, and say what was made."""
     parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
@@ -173,20 +214,34 @@ def main() -> int:
         raise ToolError(
             f"INVENTORY is {inventory}: there is no folder group_vars in it. Name the folder of an inventory."
         )
-    path = inventory / "group_vars" / "all" / "secrets.yml"
-    missing = lacking(hosts_of(inventory))
+    path, plain = (
+        inventory / "group_vars" / "all" / "secrets.yml",
+        inventory / ".private" / "secrets",
+    )
+    hosts = hosts_of(inventory)
+    missing = lacking(hosts, plain)
     if not missing:
         print(f"{inventory} lacks no secret.")
         return 0
     keeper = password_file(inventory)
     vault = vault_of(keeper)
+    kept = kept_in(path, vault)
+    for name in {name[0] for name in missing if len(name) > 1} - kept.keys():
+        if any(name in variables for variables in hosts.values()):
+            raise ToolError(
+                f"{name} stands in another file of {inventory}, and lacks {shown(missing)}: "
+                f"one of the two would hide the other. Write them there, or move it to {path.name} "
+                "with `ansible-vault edit`."
+            )
     made = {name: maker() for name, maker in sorted(missing.items())}
-    text = HEAD + yaml.safe_dump(kept_in(path, vault) | made, sort_keys=True, width=200)
+    text = HEAD + yaml.safe_dump(with_made(kept, made), sort_keys=True, width=200)
     write(path, vault.encrypt(text) + b"\n", 0o600)
-    print(f"{path}: made {', '.join(made)}.")
-    if "backup_ssh_key" in made:
+    for _, _, name in (name for name in made if name[:2] == ("switchboard_secrets", "kafka")):
+        (plain / f"kafka-{name}").unlink(missing_ok=True)
+    print(f"{path}: made {shown(made)}.")
+    if ("backup_ssh_key",) in made:
         print("The account on the other server lets this key in (~/.ssh/authorized_keys there):")
-        print(f"  {public_line(made['backup_ssh_key'], f'backup@{inventory.name}')}")
+        print(f"  {public_line(made['backup_ssh_key',], f'backup@{inventory.name}')}")
     print(
         f"The password that opens it is in {keeper}: keep a copy where neither this machine nor a server is.\n"
         f"`make` finds it; elsewhere: export {VAULT_VARIABLE}={keeper}"

@@ -138,5 +138,35 @@ def test_a_folder_that_is_no_inventory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_local_repository_needs_no_key() -> None:
-    assert [*secrets.wanted({"backup_repository": "/mnt/backup"})] == ["backup_password"]
-    assert not secrets.wanted({})
+    wanted = secrets.wanted({"backup_repository": "/mnt/backup"}, Path("none"))
+    assert [*wanted] == [("backup_password",)]
+    assert not secrets.wanted({}, Path("none"))
+
+
+def test_kafkas_passwords_are_made_and_those_of_earlier_runs_taken_over(lab: Path) -> None:
+    (lab / "group_vars" / "all" / "backup.yml").write_text("kafka_authentication: true\n")
+    plain = lab / ".private" / "secrets"
+    plain.mkdir(parents=True)
+    (plain / "kafka-graphspace").write_text("of-an-earlier-run\n")
+    done = make(lab)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "made switchboard_secrets.kafka.broker, switchboard_secrets.kafka.graphspace."
+        in done.stdout
+    )
+    kafka = opened(lab)["switchboard_secrets"]["kafka"]
+    assert kafka["graphspace"] == "of-an-earlier-run"
+    assert len(kafka["broker"]) >= 40
+    assert [*plain.iterdir()] == []
+    assert "lacks no secret" in make(lab).stdout
+
+
+def test_what_stands_in_another_file_is_not_hidden(lab: Path) -> None:
+    text = (
+        "kafka_authentication: true\nswitchboard_secrets: {kafka: {broker: of-the-team-itself}}\n"
+    )
+    (lab / "group_vars" / "all" / "backup.yml").write_text(text)
+    done = make(lab)
+    assert done.returncode == 1
+    assert "switchboard_secrets stands in another file" in done.stderr
+    assert not (lab / "group_vars" / "all" / "secrets.yml").exists()
