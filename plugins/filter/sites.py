@@ -20,6 +20,11 @@ from ansible.plugins.loader import filter_loader
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache", "backup", "monitoring")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+# Users of what this bundle installs, of Debian's, and a folder among those of the sites' certificates.
+RESERVED = {
+    *("root", "daemon", "backup", "nobody", "www-data", "postfix", "sshd"),
+    *("kafka", "zookeeper", "postgres", "prometheus", "redis", "valkey", "peers"),
+}
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOPIC_KEYS = {"partitions", "replication_factor", "config"}
 
@@ -133,6 +138,10 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
         return [
             f"sites.{name} is {name!r}: a site's name is also a user and a unit. "
             "Use a letter, then up to 30 lower-case letters, digits and hyphens."
+        ]
+    if name in RESERVED:
+        return [
+            f"sites.{name} is {name!r}: that name belongs to something else on a server. Choose another."
         ]
     if not isinstance(entry, Mapping):
         return [f"sites.{name} is {entry!r}: it must be a mapping. Write `domain: …` below it."]

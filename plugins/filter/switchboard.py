@@ -309,6 +309,24 @@ def site_accounts(names: Sequence[str], users: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def account_rules(names: Sequence[str], users: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a rule that does not hold for each site whose name is that of somebody else's user on the host.
+
+    To make such a user the site's would give the site what is that user's, or lock an administrator out.
+    """
+    return [
+        {
+            "that": False,
+            "variable": f"sites.{name}",
+            "value": name,
+            "why": f"the host has a user of that name, with {users[name]['home']} for a home, who is not the site's.",
+            "remedy": "Give the site another name, or remove that user.",
+        }
+        for name in names
+        if name in users and users[name]["home"] != f"/srv/{name}"
+    ]
+
+
 def port_clashes(asked: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a rule that does not hold for each variable that names a port another one has named before.
 
@@ -342,6 +360,7 @@ class FilterModule:
             "environment_rules": environment_rules,
             "host_names": host_names,
             "site_settings_fault": site_settings_fault,
+            "account_rules": account_rules,
             "variable_rules": variable_rules,
             "site_accounts": site_accounts,
             "port_clashes": port_clashes,

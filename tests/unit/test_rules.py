@@ -257,3 +257,10 @@ def test_a_misspelled_variable_that_could_hold_secrets_is_not_shown() -> None:
         "postgresql_database": "yes",
         "daphne_prot": "",
     }
+
+
+def test_a_site_takes_no_user_that_is_somebody_elses() -> None:
+    users = {"admin": {"home": "/home/admin"}, "lab": {"home": "/srv/lab"}}
+    (rule,) = plugin("filter/switchboard.py").account_rules(["admin", "lab", "shop"], users)
+    assert (rule["variable"], rule["that"]) == ("sites.admin", False)
+    assert "with /home/admin for a home, who is not the site's." in rule["why"]

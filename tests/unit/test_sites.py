@@ -177,6 +177,12 @@ def test_what_holds_for_the_whole_host_holds_for_each_site() -> None:
     assert found["apache"][0]["acme_webroot"] == "/srv/acme"
 
 
+@pytest.mark.parametrize("name", ["root", "kafka", "peers"])
+def test_a_name_that_belongs_to_something_else_is_refused(name: str) -> None:
+    said = f"sites.{name} is '{name}': that name belongs to something else on a server. Choose another."
+    assert faults(**{name: LAB}) == [said]
+
+
 def test_a_good_entry_has_no_fault() -> None:
     assert faults(lab=LAB, shop=SHOP) == []
     assert faults() == []
