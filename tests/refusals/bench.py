@@ -80,7 +80,21 @@ class Bench:
         self.variables: dict[str, Any] = listing["_meta"]["hostvars"][name]
         # the inventory's listing has the templates as they stand
         self.entries: dict[str, Any] = resolved(self.variables["sites"], self.variables)
-        self.lists = site_lists(self.entries, self.variables, "127.0.0.1:9092")
+        words = Path(inventory) / ".private" / "secrets"  # made by the first run
+        passwords = {
+            path.name.removeprefix("kafka-"): path.read_text().strip()
+            for path in words.glob("kafka-*")
+        }
+        asks = bool(self.variables.get("kafka_authentication"))
+        login = {"ca": "", "passwords": passwords} if asks else {}
+        self.lists = site_lists(self.entries, self.variables, "127.0.0.1:9092", login)
+        # what the role kafka alone is told of who may come
+        self.kafka: dict[str, Any] = {
+            "kafka_topics": self.lists.pop("topics"),
+            "kafka_users": self.lists.pop("users"),
+        }
+        if asks:
+            self.kafka["kafka_broker_password"] = passwords["broker"]
         # switchboard is their parent, which the inventory of the many names must have too
         self.groups = ["switchboard"] + [
             group
@@ -152,8 +166,8 @@ class Bench:
 
     def role(self, role: str, **extra: Any) -> Run:
         """Run one role alone, as a playbook of a user's own would, with what it is told of the sites."""
-        told = {f"{name}_sites": sites for name, sites in self.lists.items()}
-        told["kafka_topics"] = told.pop("topics_sites")
+        told: dict[str, Any] = {f"{name}_sites": sites for name, sites in self.lists.items()}
+        told |= self.kafka
         told["postgresql_databases"] = told.pop("databases_sites")
         return self.play(ALONE, {"role_alone": role, **told, **extra})
 

@@ -88,7 +88,7 @@ def told(bench: Bench, pack: Path, served: str, tmp_path_factory: pytest.TempPat
         "no-file": local | {"kafka_local_path": "/nonexistent/kafka.tgz"},
         "another-version": local | {"kafka_version": "3.8.1"},
     }
-    alone = {"role_alone": "kafka", "kafka_topics": bench.lists["topics"], "groups": ["web"]}
+    alone = {"role_alone": "kafka", **bench.kafka, "groups": ["web"]}
     before = bench.state()
     names = {name: alone | variables for name, variables in cases.items()}
     answers = bench.play_many(ALONE, names, folder)
