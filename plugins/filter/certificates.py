@@ -215,7 +215,7 @@ def certificates_alt_names(names: Sequence[str]) -> list[str]:
     return [f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names]
 
 
-PEER_DAYS = 825
+PEER_DAYS = 397  # the most that certificates_rules takes
 
 
 def certificates_peer_sites(
