@@ -20,6 +20,8 @@ import aiohttp
 
 SCHEMA = 2
 BACK_OFF = (0.5, 30.0)  # seconds, as in bell.js
+# As many connections as a person's requests at a time leave behind.
+RESTED = 10
 TIMEOUT = aiohttp.ClientTimeout(total=90)
 
 
@@ -95,6 +97,15 @@ class Person:
                 raise RuntimeError(f"{path} answers {self.name} with {answer.status}")
             return await answer.text()
 
+    async def rested_page(self, path: str) -> str:
+        """Return a page, whatever connections have rested for longer than the server keeps them (RFC 9112, 9.3.1)."""
+        for _ in range(RESTED):
+            try:
+                return await self.page(path)
+            except aiohttp.ServerDisconnectedError:
+                continue
+        return await self.page(path)
+
     async def post(self, path: str, **fields: str) -> tuple[int, str]:
         """Send a form; return the status, and where the answer leads."""
         fields["csrfmiddlewaretoken"] = self.token
@@ -106,7 +117,7 @@ class Person:
         """Return all that this person was told after a sequence, as the database has it, and the newest sequence."""
         found: list[dict[str, Any]] = []
         while True:
-            frame = json.loads(await self.page(f"/notifications/after/?after={after}"))
+            frame = json.loads(await self.rested_page(f"/notifications/after/?after={after}"))
             found += frame["missed"]
             if frame["sequence"] == after:
                 return found, after
