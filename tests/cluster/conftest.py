@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.refusals.bench import Run
-from tools.common import ROOT, environment
+from tests.refusals.bench import Run, run_playbook
+from tools.common import ROOT
 
 CLIENT = Path(__file__).parent / "client.py"
 ASK = """
@@ -64,17 +64,7 @@ class Cluster:
     def play(self, playbook: str, *flags: str, **extra: object) -> Run:
         """Run a playbook on all of them."""
         command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
-        done = subprocess.run(
-            [*command, "-e", json.dumps(extra)],
-            cwd=ROOT,
-            env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        return Run(done.returncode, done.stdout + done.stderr)
+        return run_playbook([*command, "-e", json.dumps(extra)], 900)
 
     def modes(self) -> dict[str, str]:
         """Return what each server says that it is, an empty text where it serves nobody."""
@@ -93,7 +83,7 @@ class Cluster:
         end = time.monotonic() + seconds
         while sorted((modes := self.modes()).values()) != ["follower", "follower", "leader"]:
             assert time.monotonic() < end, modes
-            time.sleep(0.5)
+            time.sleep(0.5)  # between two looks; the assertion above ends them
         return modes
 
     def started(self) -> dict[str, int]:

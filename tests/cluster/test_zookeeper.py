@@ -197,7 +197,7 @@ def test_a_leader_that_is_killed_is_replaced_and_nothing_is_lost(cluster: Cluste
             (name for name, mode in cluster.modes().items() if mode == "leader"), leader
         ):
             assert time.monotonic() < end, cluster.modes()
-        time.sleep(5)
+        time.sleep(5)  # of writing under the new one
     assert cluster.lost(written) == []
     assert written.told["longest"] < OUTAGE
     assert cluster.whole()[leader] == "follower"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 
 from tests.refusals.bench import Run as Told
+from tests.refusals.bench import run_playbook
 from tools.bench import Host
-from tools.common import ROOT, environment
 
 
 def play(host: Host, name: str, *flags: str, **extra: object) -> Told:
@@ -18,17 +17,7 @@ def play(host: Host, name: str, *flags: str, **extra: object) -> Told:
         postgresql_shared_buffers_mb=128,
         **extra,
     )
-    done = subprocess.run(
-        [*command, *flags],
-        cwd=ROOT,
-        env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    return Told(done.returncode, done.stdout + done.stderr)
+    return run_playbook([*command, *flags], 600)
 
 
 def root(host: Host, command: str) -> str:

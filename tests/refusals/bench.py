@@ -17,6 +17,7 @@ from typing import Any
 from testinfra.host import Host
 
 from plugins.filter.sites import KEYS, site_lists, variables_of
+from tools.common import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = ROOT / "tests" / "refusals" / "role.yml"
@@ -68,6 +69,21 @@ class Answer:
 def flatten(text: str) -> str:
     """Return a text as it reads: no line breaks of a wrapped YAML string, and its doubled quotes single."""
     return " ".join(text.replace("''", "'").replace('\\"', '"').split())
+
+
+def run_playbook(command: list[str], seconds: int) -> Run:
+    """Run ansible-playbook as a person does who has set nothing, and return its exit code and its output."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment() | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    return Run(done.returncode, done.stdout + done.stderr)
 
 
 class Bench:
