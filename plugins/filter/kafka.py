@@ -248,6 +248,16 @@ def _refuse_listeners(settings: Mapping[str, Any], refuse: Any) -> None:
             refuse("listeners", said, f"two listeners have this {what}.", "Give each its own.")
 
 
+def _refuse_password(variable: str, word: str, refuse: Any) -> None:
+    if not WORD.fullmatch(word) or len(word) < SHORTEST:
+        refuse(
+            variable,
+            "hidden",
+            'it is shorter than 12 characters, or has spaces, ", $, \\ or letters beyond ASCII in it.',
+            "Make one with `openssl rand -hex 32`.",
+        )
+
+
 def _refuse_words(of: str, settings: Mapping[str, Any], needed: bool, refuse: Any) -> None:
     name, word = str(settings[f"{of}_user"]), str(settings[f"{of}_password"])
     if not needed:
@@ -257,13 +267,8 @@ def _refuse_words(of: str, settings: Mapping[str, Any], needed: bool, refuse: An
         refuse(f"{of}_user", name or "empty", "that is no name of a user.", remedy)
     if not word:
         refuse(f"{of}_password", "empty", "a user without a password is nobody.", "Set one.")
-    elif not WORD.fullmatch(word) or len(word) < SHORTEST:
-        refuse(
-            f"{of}_password",
-            "hidden",
-            'it is shorter than 12 characters, or has spaces, ", $, \\ or letters beyond ASCII in it.',
-            "Make one with `openssl rand -hex 32`.",
-        )
+    else:
+        _refuse_password(f"{of}_password", word, refuse)
 
 
 def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
@@ -283,13 +288,10 @@ def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
                 "that is kafka_broker_user, who may do everything.",
                 "Rename it, or set kafka_broker_user to another name.",
             )
-        if word and (not WORD.fullmatch(word) or len(word) < SHORTEST):
-            refuse(
-                f"{where}.password",
-                "hidden",
-                'it is shorter than 12 characters, or has spaces, ", $, \\ or letters beyond ASCII in it.',
-                "Make one with `openssl rand -hex 32`.",
-            )
+        if word:
+            _refuse_password(f"{where}.password", word, refuse)
+        elif "password" in user:
+            refuse(f"{where}.password", "empty", "a user without a password is nobody.", "Set one.")
         for key in ("topics", "read_topics", "groups"):
             for resource in user.get(key) or []:
                 if not resource or not RESOURCE.fullmatch(str(resource)):
@@ -299,8 +301,6 @@ def _refuse_users(settings: Mapping[str, Any], refuse: Any) -> None:
                         "that is neither a name nor the beginning of names.",
                         "Write a name, or its beginning and a * behind it.",
                     )
-        if "password" in user and not word:
-            refuse(f"{where}.password", "empty", "a user without a password is nobody.", "Set one.")
         for key, most in (user.get("quotas") or {}).items():
             if isinstance(most, bool) or not isinstance(most, (int, float)):
                 refuse(
