@@ -101,8 +101,9 @@ def test_a_group_of_mod_wsgi_began_with_its_oldest_process() -> None:
     command = ["bash", "-c", f"exec -a '{name}' sleep 30"]  # killed below
     with subprocess.Popen(command) as process:
         try:
-            while name.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-                time.sleep(0.01)  # until bash has become it
+            arguments = Path(f"/proc/{process.pid}/cmdline")
+            while not arguments.read_bytes().startswith(name.encode()):
+                time.sleep(0.01)  # until bash, whose own arguments hold the name, has become it
             found = wsgi_group.began("lab-of-a-test")
         finally:
             process.kill()
