@@ -9,6 +9,8 @@ from typing import Any
 ADDRESS = "switchboard_address"
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")  # a name that a certificate can have
 NUMBERS = {"zookeeper": "zookeeper_id", "kafka": "kafka_node_id"}
+# Groups whose hosts are, or are clients of, services that show a certificate of the own CA.
+TRUSTING = ("zookeeper", "kafka", "database", "web")
 
 
 def members(
@@ -34,6 +36,20 @@ def members(
     }
 
 
+def peers_of(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
+) -> list[dict[str, Any]]:
+    """Return the services of a host that others talk to, as ``certificates_peers`` takes them."""
+    own = hostvars[host]
+    names = [own.get(ADDRESS), *filter(HOST.fullmatch, [host])]
+    derived = [
+        {"name": group, "group": group, "names": names}
+        for group, number in NUMBERS.items()
+        if host in members(groups, hostvars, group, number)
+    ]
+    return list(own.get("certificates_peers", derived))
+
+
 def cluster_settings(
     groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
 ) -> dict[str, Any]:
@@ -45,16 +61,11 @@ def cluster_settings(
     own = hostvars[host]
     folder = f"{own.get('certificates_dir', '/etc/switchboard/certificates')}/peers/zookeeper"
     servers = members(groups, hostvars, "zookeeper", "zookeeper_id")
+    trusting = dict.fromkeys(name for group in TRUSTING for name in groups.get(group, []))
     derived = {
-        "certificates_peers": [
-            {
-                "name": group,
-                "group": group,
-                "names": [own[ADDRESS], *filter(HOST.fullmatch, [host])],
-            }
-            for group, number in NUMBERS.items()
-            if host in members(groups, hostvars, group, number)
-        ],
+        "certificates_peers": peers_of(groups, hostvars, host),
+        "certificates_peers_ca": host in trusting
+        and any(peers_of(groups, hostvars, name) for name in trusting),
         "zookeeper_secure_client_port_address": servers.get(host, {}).get("host", ""),
         "zookeeper_tls_ca": f"{folder}/ca.pem" if host in servers else "",
         "zookeeper_tls_keystore": f"{folder}/keystore.pem" if host in servers else "",

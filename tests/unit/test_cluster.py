@@ -57,3 +57,14 @@ def test_a_member_gets_a_certificate_and_speaks_tls() -> None:
     alone = cluster_settings(GROUPS, hosts(switchboard_address=""), "two")
     assert alone["certificates_peers"] == []
     assert alone["zookeeper_tls_keystore"] == alone["zookeeper_secure_client_port_address"] == ""
+
+
+def test_everybody_who_may_be_a_client_knows_the_ca() -> None:
+    groups = {**GROUPS, "web": ["four"], "other": ["five"]}
+    some: dict[str, Any] = {**hosts(), "four": {}, "five": {}}
+    told = {name: cluster_settings(groups, some, name)["certificates_peers_ca"] for name in some}
+    assert told == {"one": True, "two": True, "three": True, "four": True, "five": False}
+    some = {name: {} for name in some}
+    assert not cluster_settings(groups, some, "four")["certificates_peers_ca"]
+    some["one"]["certificates_peers"] = [{"name": "a", "group": "a", "names": ["a"]}]
+    assert cluster_settings(groups, some, "four")["certificates_peers_ca"]
