@@ -346,12 +346,12 @@ def main() -> int:
     # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
         "single": scenario(
-            "single", new, then=("releases", "mutations", "interruptions", "alerts", "move")
+            "single", old, then=("releases", "mutations", "interruptions", "alerts", "move")
         ),
-        "default": scenario("default", new, then=("attacks", "refusals")),
+        "default": scenario("default", old, then=("attacks", "refusals")),
         "debian12": scenario(
             "debian12",
-            old,
+            new,
             then=("attacks:core", "faults"),
             soaked=("test_browser", "test_workers", "releases"),
         ),
