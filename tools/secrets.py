@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from plugins.filter.cluster import site_database
+from plugins.filter.database_sites import database_names
 from plugins.filter.kafka_sites import kafka_names
 from tools.common import (
     VAULT_VARIABLE,
@@ -69,12 +71,13 @@ def public_line(private: str, comment: str) -> str:
     return f"{line} {comment}"
 
 
-def wanted(variables: Mapping[str, Any], plain: Path) -> dict[Name, Maker]:
+def wanted(variables: Mapping[str, Any], plain: Path, served: bool = False) -> dict[Name, Maker]:
     """Return what makes each secret that a host's roles need, by the name of its variable and the keys below it.
 
     Args:
         variables: those of the host, as the inventory has them, not templated.
         plain: the folder of what runs have made without this tool; it is taken over.
+        served: whether the host's sites, or those of others in its PostgreSQL, come in from another host.
     """
     makers: dict[Name, Maker] = {}
     repository = str(variables.get("backup_repository") or "")
@@ -82,12 +85,16 @@ def wanted(variables: Mapping[str, Any], plain: Path) -> dict[Name, Maker]:
         makers["backup_password",] = password
     if repository.startswith("sftp:"):
         makers["backup_ssh_key",] = ssh_key
+    names: dict[str, list[str]] = {"kafka": [], "postgresql": []}
     if boolean(variables.get("kafka_authentication") or False, strict=False):
-        names = kafka_names(variables.get("sites"))
-        for name in [*names, str(variables.get("kafka_broker_user") or "broker")]:
-            makers["switchboard_secrets", "kafka", name] = partial(
-                taken_over, plain / f"kafka-{name}"
-            )
+        broker = str(variables.get("kafka_broker_user") or "broker")
+        names["kafka"] = [*kafka_names(variables.get("sites")), broker]
+    if served:
+        names["postgresql"] = database_names(variables.get("sites"))
+    for service, some in names.items():
+        for name in some:
+            path = plain / f"{service}-{name}"
+            makers["switchboard_secrets", service, name] = partial(taken_over, path)
     return makers
 
 
@@ -104,12 +111,16 @@ def found(variables: Mapping[str, Any], name: Name) -> Any:
     return value
 
 
-def lacking(hosts: Mapping[str, Mapping[str, Any]], plain: Path) -> dict[Name, Maker]:
+def lacking(
+    hosts: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], plain: Path
+) -> dict[Name, Maker]:
     """Return what makes each secret that some host needs and the inventory does not give."""
     return {
         name: maker
-        for variables in hosts.values()
-        for name, maker in wanted(variables, plain).items()
+        for host, variables in hosts.items()
+        for name, maker in wanted(
+            variables, plain, site_database(groups, hosts, host)["served"]
+        ).items()
         if not found(variables, name)
     }
 
@@ -124,15 +135,24 @@ def with_made(kept: dict[str, Any], made: Mapping[Name, str]) -> dict[str, Any]:
     return kept
 
 
-def hosts_of(inventory: Path) -> dict[str, dict[str, Any]]:
-    """Return the variables of each host, as the inventory's files have them.
+def hosts_of(inventory: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """Return the variables of each host, as the inventory's files have them, and the hosts of each group.
 
     Raises:
         ToolError: Ansible cannot read the inventory, or what is encrypted in it.
     """
     env = environment() | vault_password_file(inventory)
     done = run(["ansible-inventory", "-i", str(inventory), "--list"], env=env)
-    return dict(json.loads(done.stdout)["_meta"]["hostvars"])
+    listing = json.loads(done.stdout)
+    variables = listing.pop("_meta")["hostvars"]
+
+    def members(group: str) -> list[str]:
+        told = listing.get(group, {})
+        below = [host for child in told.get("children", []) for host in members(child)]
+        return list(dict.fromkeys([*told.get("hosts", []), *below]))
+
+    groups = {group: members(group) for group in listing}
+    return {host: variables.get(host, {}) for host in members("all")}, groups
 
 
 def vault_of(path: Path) -> VaultLib:
@@ -218,8 +238,8 @@ def main() -> int:
         inventory / "group_vars" / "all" / "secrets.yml",
         inventory / ".private" / "secrets",
     )
-    hosts = hosts_of(inventory)
-    missing = lacking(hosts, plain)
+    hosts, groups = hosts_of(inventory)
+    missing = lacking(hosts, groups, plain)
     if not missing:
         print(f"{inventory} lacks no secret.")
         return 0
@@ -236,8 +256,8 @@ def main() -> int:
     made = {name: maker() for name, maker in sorted(missing.items())}
     text = HEAD + yaml.safe_dump(with_made(kept, made), sort_keys=True, width=200)
     write(path, vault.encrypt(text) + b"\n", 0o600)
-    for _, _, name in (name for name in made if name[:2] == ("switchboard_secrets", "kafka")):
-        (plain / f"kafka-{name}").unlink(missing_ok=True)
+    for _, service, name in (name for name in made if name[0] == "switchboard_secrets"):
+        (plain / f"{service}-{name}").unlink(missing_ok=True)
     print(f"{path}: made {shown(made)}.")
     if ("backup_ssh_key",) in made:
         print("The account on the other server lets this key in (~/.ssh/authorized_keys there):")

@@ -39,6 +39,7 @@ def backup_entries(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "paths": site["paths"],
             "exclude": site["exclude"],
             "postgresql": site["postgresql"],
+            "postgresql_host": site["postgresql_host"],
         }
         for site in sites
     ]

@@ -140,11 +140,15 @@ def address_of(name: str, variables: Mapping[str, Any]) -> list[str]:
 
 
 def firewall_services(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Any],
+    host: str,
+    clients: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return what the services of this bundle on one host must be reached by, as entries of ``firewall_allow``.
 
-    HTTP and HTTPS are for everybody, the ports of a cluster for the other hosts of the inventory alone.
+    HTTP and HTTPS are for everybody, the ports of a cluster for the other hosts of the inventory alone, that of
+    PostgreSQL for its ``clients`` alone, addresses or networks.
     """
     own = hostvars[host]
     found = [
@@ -167,6 +171,15 @@ def firewall_services(
             {"port": port, "from": addresses, "comment": f"{variable}, for the inventory's hosts"}
             for variable, port in ports.items()
         ]
+    if clients and host in groups.get("database", []):
+        port = own.get("postgresql_port", 5432)
+        found.append(
+            {
+                "port": port,
+                "from": list(clients),
+                "comment": "postgresql_port, for postgresql_clients",
+            }
+        )
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,6 @@ SILENCED = {
         ),
     },
 }
-# What serves one request of a site at a time, beside its threads: the commands that run with a release or by hand.
-COMMANDS = 5
-# The threads of one Daphne process that ask the database at a time.
-DAPHNE_THREADS = 10
 # Where Apache reaches what listens on every address.
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound here
 # The lists that a site had an entry in, before `sites`.
@@ -187,9 +183,10 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
                 "answer there. Write `valkey: true`."
             )
     found += [
-        f"sites.{name}.{key} has the word {{kafka_password}}: others could read it there. Write it into `secrets`."
+        f"sites.{name}.{key} has the word {{{word}}}: others could read it there. Write it into `secrets`."
         for key in WORDED
-        if key != "secrets" and "{kafka_password}" in str(given.get(key))
+        for word in ("kafka_password", "database_password")
+        if key != "secrets" and f"{{{word}}}" in str(given.get(key))
     ]
     topics = given.get("topics") or {}
     if not isinstance(topics, Mapping):
@@ -243,61 +240,12 @@ def _clashes(sites: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def database_faults(
-    sites: Any, there: Mapping[str, str], groups: Sequence[str], empty: Any = False
-) -> list[str]:
-    """Return the sites whose database this host cannot have, or whose rows a run would leave behind, a sentence each.
-
-    Args:
-        sites: what the inventory says.
-        there: where the rows of each site of the host are, as the module host_look has seen it.
-        groups: those that the host is in.
-        empty: whether a site may begin without its rows.
-    """
-    found = []
-    for name, entry in sites.items() if isinstance(sites, Mapping) else ():
-        if not isinstance(entry, Mapping):
-            continue
-        own = {**_mapping(entry.get("environment")), **_mapping(entry.get("secrets"))}
-        # a server of PostgreSQL that somebody else looks after is named by the user's own DATABASE_URL
-        elsewhere = str(own.get("DATABASE_URL", "")).startswith(("postgres:", "postgresql:"))
-        wanted = "postgresql" if elsewhere else entry.get("database") or "sqlite"
-        where = f"sites.{name}.database is {wanted}"
-        if entry.get("database") == "postgresql" and "database" not in groups:
-            found.append(f"{where}: this host is not in the group database. Add it in hosts.yml.")
-        elif not empty and there.get(name, wanted) != wanted:
-            way = f"playbooks/move_database.yml -e site={name} takes them along; "
-            found.append(
-                f"{where}: the site is on {there[name]}, and its rows would stay behind. "
-                f"{way if wanted == 'postgresql' else ''}-e django_database_empty=true begins without them."
-            )
-    return found
-
-
-def _connections(given: Mapping[str, Any], host: Mapping[str, Any]) -> int:
-    """Return how many connections to the database a site's processes can use at a time.
-
-    The threads of mod_wsgi count twice: in a release a process goes on with its requests while the next one begins.
-    """
-    pages = [
-        _number(given.get(f"pages.{key}", host.get(f"apache_wsgi_{key}")), usual)
-        for key, usual in (("processes", 2), ("threads", 15))
-    ]
-    instances = _number(given.get("websockets.instances", host.get("daphne_instances")), 1)
-    sockets = DAPHNE_THREADS * instances if given.get("asgi") else 0
-    services = [
-        _number(one.get("instances"), 1) if isinstance(one, Mapping) else 1
-        for one in _mapping(given.get("services")).values()
-    ]
-    jobs = sum(services) + len(_list(given.get("timers")))
-    return 2 * pages[0] * pages[1] + sockets + 2 * jobs + COMMANDS
-
-
 def site_lists(
     sites: Mapping[str, Any],
     host: Mapping[str, Any],
     kafka: str = "",
     login: Mapping[str, Any] | None = None,
+    database: Mapping[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return what each role is told of the sites, and the topics that Kafka is to have.
 
@@ -308,6 +256,8 @@ def site_lists(
         kafka: the brokers' addresses with commas between them.
         login: where sites log in to Kafka, ``passwords`` ({site: password}) and ``ca``, a path that is empty without
             TLS; nothing where nobody does.
+        database: where PostgreSQL is, as `site_database` says, with ``passwords`` ({site: password}) where web hosts
+            come in from elsewhere; nothing where it is on the host itself.
 
     Returns:
         For each of ROLE_NAMES a list of sites as the role's variable ``<role>_sites`` takes it, and ``topics`` and
@@ -316,7 +266,7 @@ def site_lists(
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "users", "databases")
     }
-    users = of_kafka("names", sites)
+    users, server = of_kafka("names", sites), database or {}
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         if not isinstance(entry, Mapping):
             continue
@@ -325,23 +275,27 @@ def site_lists(
         for topic, wanted in topics.items() if isinstance(topics, Mapping) else ():
             lists["topics"].append({"name": f"{name}.{topic}", **(wanted or {})})
         if given.get("database") == "postgresql":
-            connections = given.get("postgresql.connections") or _connections(given, host)
-            extensions = given.get("postgresql.extensions", [])
-            database = {"name": str(name), "connections": connections, "extensions": extensions}
-            lists["databases"].append(database)
+            lists["databases"].append(of_database("entry", str(name), given, host, server))
+        given |= of_database("variables", given, server)
         words = of_kafka("words", str(name), kafka, login)
+        port = host.get("postgresql_port", 5432)
+        words |= of_database("words", str(name), given, port, server)
         if login and str(name) in users:
             lists["users"].append(of_kafka("user", str(name), login))
             given |= of_kafka("variables", given)
-        for role, settings in _of_site(str(name), given, host, words).items():
+        for role, settings in _of_site(str(name), given, host, words, server).items():
             lists[role].append({"name": str(name), **settings})
     return lists
 
 
 def _of_site(
-    name: str, given: dict[str, Any], host: Mapping[str, Any], kafka: Mapping[str, str]
+    name: str,
+    given: dict[str, Any],
+    host: Mapping[str, Any],
+    services: Mapping[str, str],
+    server: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """Return the settings of one site for each role; ``kafka`` are the words about Kafka."""
+    """Return the settings of one site for each role; ``services`` are the words about Kafka and PostgreSQL."""
     roles: dict[str, dict[str, Any]] = {role: {} for role in ROLE_NAMES}
     for key, value in given.items():
         for variable in variables_of(key):
@@ -356,17 +310,11 @@ def _of_site(
         "domain": ascii_names(domain),
         "hosts": ",".join(map(str, ascii_names(names))),
         "data": f"/srv/{name}/data",
-        **kafka,
+        **services,
         "tls": str(int(tls)),
         "valkey_socket": f"/run/valkey-{name}/valkey.sock",
         "valkey_url": f"unix:///run/valkey-{name}/valkey.sock",
     }
-    if given.get("database") == "postgresql":
-        port = host.get("postgresql_port", 5432)
-        words["database_name"] = words["database_user"] = name
-        words["database_host"], words["database_port"] = "/run/postgresql", str(port)
-        # PostgreSQL documentation, "Connection URIs"; the site's system user gets in as the role of that name
-        words["database_url"] = f"postgresql:///{name}?host=/run/postgresql&port={port}"
 
     django = roles["django"]
     django["source"] = next(
@@ -378,23 +326,18 @@ def _of_site(
     django.setdefault("wsgi_module", f"{package}.wsgi" if package else "wsgi")
     django["checks_silenced"] = SILENCED[tls] | dict(given.get("checks.silenced") or {})
     django["kafka_topics"] = [f"{name}.{topic}" for topic in _list(given.get("topics"))]
-    services = given.get("services")
-    if isinstance(services, Mapping):
-        parts = {key: _service(value) for key, value in services.items()}
+    own = given.get("services")
+    if isinstance(own, Mapping):
+        parts = {key: _service(value) for key, value in own.items()}
         django["services"] = {
             key: _filled(service, {"port": str(port)}) for key, (service, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
-    if "database_url" in words:
-        given_by_user = {**_mapping(django.get("environment")), **_mapping(django.get("secrets"))}
-        if "DATABASE_URL" not in given_by_user:
-            django["environment"] = {
-                "DATABASE_URL": "{database_url}",
-                **_mapping(django.get("environment")),
-            }
+    secret = of_database("secret", server)
+    public = {word: value for word, value in words.items() if word not in secret}
     for setting in ("environment", "secrets", "services", "hooks"):
         if setting in django:
-            django[setting] = _filled(django[setting], words)
+            django[setting] = _filled(django[setting], words if setting == "secrets" else public)
     for variable in variables_of("write_paths"):
         role, _, setting = variable.partition("_")
         if setting in roles[role]:
@@ -424,6 +367,7 @@ def _of_site(
 
     if given.get("database") == "postgresql":
         roles["backup"]["postgresql"] = name
+        roles["backup"]["postgresql_host"] = server.get("address", "")
     monitoring = roles["monitoring"]
     monitoring["url"], monitoring["host"] = (
         f"{scheme}://{LOOPBACK.get(listens, listens)}:{web}",
@@ -467,6 +411,17 @@ def of_kafka(what: str, *given: Any) -> Any:
     return loaded[what].j2_function(*given)
 
 
+def of_database(what: str, *given: Any) -> Any:
+    """Return what a filter of database_sites.py says."""
+    loaded = {
+        "words": filter_loader.get("database_words"),
+        "secret": filter_loader.get("database_secret_words"),
+        "variables": filter_loader.get("database_variables"),
+        "entry": filter_loader.get("database_entry"),
+    }
+    return loaded[what].j2_function(*given)
+
+
 def ascii_names(names: Any) -> Any:
     """Return host names as Django's settings need them, by the filter host_names."""
     return filter_loader.get("host_names").j2_function(names)
@@ -483,10 +438,6 @@ def _service(wanted: Any) -> tuple[Any, Any]:
 def _number(value: Any, usual: int) -> int:
     """Return a whole number; the usual one for what is none, which its role refuses."""
     return int(value) if str(value).isdigit() else usual
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:
@@ -519,5 +470,4 @@ class FilterModule:
         return {
             "site_faults": site_faults,
             "site_lists": site_lists,
-            "database_faults": database_faults,
         }

@@ -7,9 +7,12 @@ import re
 import shutil
 import stat
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
+from ansible.module_utils.site_environment import ASIDE
 from ansible.module_utils.site_history import Refused, put
 
 DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
@@ -217,3 +220,152 @@ class Database:
             if self.there(self.name):
                 self.ask(f'DROP DATABASE "{self.name}" WITH (FORCE)')
             self.rename(self.kept, self.name)
+
+
+# Moves what one schema has into another: tables with their indexes and own sequences, views, types, routines. What an
+# extension brought stays. PostgreSQL documentation, "System Catalogs".
+MOVE = """
+SET LOCAL search_path = '';
+SET LOCAL lock_timeout = '60s';
+CREATE SCHEMA "{target}";
+DO $move$
+DECLARE one record;
+BEGIN
+  FOR one IN
+    WITH kept AS (SELECT classid, objid, deptype FROM pg_depend WHERE deptype IN ('e', 'a', 'i'))
+    SELECT format('%s %s', CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                  WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, oid::regclass) AS what
+      FROM pg_class
+     WHERE relnamespace = '{source}'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+       AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_class'::regclass AND objid = oid
+                          AND (deptype = 'e' OR relkind = 'S'))
+    UNION ALL
+    SELECT format('ROUTINE %s', oid::regprocedure) FROM pg_proc
+     WHERE pronamespace = '{source}'::regnamespace
+       AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_proc'::regclass AND objid = oid AND deptype = 'e')
+    UNION ALL
+    SELECT format('TYPE %s', format_type(oid, NULL)) FROM pg_type
+     WHERE typnamespace = '{source}'::regnamespace AND typcategory <> 'A'
+       AND (typtype IN ('e', 'd', 'r')
+            OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = typrelid AND relkind = 'c'))
+       AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_type'::regclass AND objid = oid AND deptype = 'e')
+  LOOP
+    EXECUTE format('ALTER %s SET SCHEMA %I', one.what, '{target}');
+  END LOOP;
+END $move$;
+"""
+# A setting of pg_restore 17 that no earlier server knows; it stands before the first object.
+UNKNOWN = b"SET transaction_timeout = 0;\n"
+HEAD_LINES = 40
+
+
+@dataclass
+class Distant:
+    """The site's database on another host, which a dump replaces with the rights of the site alone.
+
+    What was there moves to a schema of its own, in the transaction that loads the dump.
+    """
+
+    user: str
+    login: dict[str, str]  # libpq's variables
+    dump: Path
+    stamp: str
+
+    @property
+    def kept(self) -> str:
+        """The name of the schema with what was there."""
+        return f"{ASIDE}{self.stamp.lower()}"
+
+    def started(self, words: list[str], **pipes: Any) -> subprocess.Popen[bytes]:
+        """Start a program of PostgreSQL as the site's user, who logs in by its environment."""
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGCONNECT_TIMEOUT": "20"}
+        return subprocess.Popen(
+            words,
+            user=self.user,
+            group=self.user,
+            extra_groups=[],
+            cwd="/",
+            env={**environment, **self.login},
+            **pipes,
+        )
+
+    def refused(self, said: bytes) -> Refused:
+        """Return the end of what a program said as a sentence."""
+        text = said.decode(errors="replace").strip()[-600:]
+        return Refused(
+            f"PostgreSQL's database {self.login['PGDATABASE']} on {self.login['PGHOST']} can't be restored. {text}"
+        )
+
+    def script(self, statements: str, load: bool = False) -> str:
+        """Run statements in one transaction, and with ``load`` the dump in the same one; return what they print."""
+        words = ["psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-1", "-f", "-"]
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as out:
+            psql = self.started(words, stdin=subprocess.PIPE, stdout=out, stderr=said)
+            whole = True
+            if psql.stdin is None:
+                raise AssertionError("it was opened")
+            try:
+                psql.stdin.write(statements.encode())
+                whole = not load or self.loaded(psql.stdin, said)
+                if not whole:
+                    psql.kill()  # without its end nothing is committed
+                psql.stdin.close()
+            except BrokenPipeError:
+                pass  # it has said why
+            code = psql.wait()
+            said.seek(0)
+            out.seek(0)
+            if code or not whole:
+                raise self.refused(said.read())
+            return out.read().decode().strip()
+
+    def loaded(self, sink: IO[bytes], said: IO[bytes]) -> bool:
+        """Write the dump as SQL; say whether all of it came."""
+        words = ["pg_restore", "--no-owner", "--no-privileges", "--no-comments", "-f", "-"]
+        with self.dump.open("rb") as source:
+            restore = self.started(words, stdin=source, stdout=subprocess.PIPE, stderr=said)
+            if restore.stdout is None:
+                raise AssertionError("it was opened")
+            try:
+                for number, line in enumerate(restore.stdout):
+                    if number > HEAD_LINES or line != UNKNOWN:
+                        sink.write(line)
+            finally:
+                restore.stdout.close()
+                code = restore.wait()
+        return code == 0
+
+    def prepare(self) -> None:
+        """See that PostgreSQL lets the site in, and that the dump can be read."""
+        self.script("SELECT 1")
+        with self.dump.open("rb") as source, tempfile.TemporaryFile() as said:
+            words = ["pg_restore", "--list"]
+            listed = self.started(words, stdin=source, stdout=subprocess.DEVNULL, stderr=said)
+            if listed.wait():
+                said.seek(0)
+                raise self.refused(said.read())
+
+    def alone(self) -> None:
+        """End the site's other connections, of which one may hold a table."""
+        self.script(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user "
+            "AND datname = current_database() AND pid <> pg_backend_pid();"
+        )
+
+    def take(self) -> None:
+        """Let the dump take its place."""
+        self.alone()
+        self.script(MOVE.format(source="public", target=self.kept), load=True)
+
+    def back(self) -> None:
+        """Let what was there have its place again, where it was moved."""
+        there = self.script(f"SELECT 1 FROM pg_namespace WHERE nspname = '{self.kept}'")  # noqa: S608 - a plain name
+        if not there:
+            return
+        failed = f"{self.kept}_failed"
+        away = MOVE.format(source="public", target=failed)
+        again = MOVE.format(source=self.kept, target="public").replace(
+            'CREATE SCHEMA "public";', ""
+        )
+        self.alone()
+        self.script(f'{away}{again}DROP SCHEMA "{failed}" CASCADE; DROP SCHEMA "{self.kept}";')

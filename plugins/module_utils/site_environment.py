@@ -13,6 +13,10 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+# How a schema's name begins that keeps what a restore has replaced in the database of another host.
+ASIDE = "switchboard_before_"
 
 
 def parse(text: str) -> dict[str, str]:
@@ -46,9 +50,43 @@ def read(folder: str | Path, instead: Mapping[str, str] | None = None) -> dict[s
 
 
 def database_of(environment: Mapping[str, str]) -> str:
-    """Return where an environment says that the rows are: ``postgresql``, or ``sqlite`` for all else."""
+    """Return where an environment says that the rows are.
+
+    ``postgresql`` by a socket of this host, ``postgresql at ADDRESS``, or ``sqlite`` for all else.
+    """
+    there = postgresql_of(environment)
+    if there is None:
+        return "sqlite"
+    return f"postgresql at {there['PGHOST']}" if there else "postgresql"
+
+
+def postgresql_of(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return how to get into the PostgreSQL that an environment names, as libpq's own variables.
+
+    They are empty for a socket of this host, where who comes is known by its system user; None where there is none.
+    """
     url = environment.get("DATABASE_URL", "")
-    return "postgresql" if url.startswith(("postgres:", "postgresql:")) else "sqlite"
+    if not url.startswith(("postgres:", "postgresql:")):
+        return None
+    try:
+        parts = urlsplit(url)
+        address, port = parts.hostname, parts.port
+    except ValueError:  # several servers, or what libpq will refuse
+        return {"PGHOST": url.rpartition("@")[2].partition("/")[0]}
+    more = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    address = address or more.get("host", "")
+    if not address or address.startswith("/"):
+        return {}
+    found = {
+        "PGHOST": address,
+        "PGPORT": str(port or more.get("port", "5432")),
+        "PGUSER": unquote(parts.username or ""),
+        "PGPASSWORD": unquote(parts.password or ""),
+        "PGDATABASE": unquote(parts.path.lstrip("/")),
+        "PGSSLMODE": more.get("sslmode", ""),
+        "PGSSLROOTCERT": more.get("sslrootcert", ""),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def become(user: str) -> None:

@@ -42,13 +42,15 @@ class Move:
             self.former = {
                 key: value for name in sorted(texts) for key, value in parse(texts[name]).items()
             }
-        self.starts = was != will and params["move_database"]
+        self.starts = was == "sqlite" != will and params["move_database"]
         self.over = False
         if was != will and not (self.starts or params["database_empty"]):
-            way = f"playbooks/move_database.yml -e site={release.site} takes them along; "
+            way = "A snapshot takes them along (docs/database.md); "
+            if was == "sqlite":
+                way = f"playbooks/move_database.yml -e site={release.site} takes them along; "
             raise Refused(
                 f"sites.{release.site}.database is {will}: the site is on {was}, and its rows would stay behind. "
-                f"{way if will == 'postgresql' else ''}-e django_database_empty=true begins without them."
+                f"{way if will != 'sqlite' else ''}-e django_database_empty=true begins without them."
             )
         if params["move_database"] and not (self.starts or self.finishes):
             raise Refused(

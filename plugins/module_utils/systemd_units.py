@@ -113,18 +113,21 @@ def running(told: dict[str, str]) -> bool:
     return told.get("UnitFileState") == "enabled" or told.get("ActiveState") == "active"
 
 
-def bring_up(systemd: Systemd, plan: dict[str, list[str]], timeout: int, steady: int) -> None:
+def bring_up(
+    systemd: Systemd, plan: dict[str, list[str]], timeout: int, steady: int, anew: bool = False
+) -> None:
     """Stop, restart and start what is to be, in order.
 
     ``plan`` has lists of units: ``stopped`` for good, ``read`` anew by systemd alone, ``paused`` until they are
-    restarted, ``reloaded``, ``restarted`` and ``started``.
+    restarted, ``reloaded``, ``restarted`` and ``started``. With ``anew`` systemd reads its files in any case: it
+    does not notice a folder of drop-ins that is a new one.
     """
     for unit in plan["stopped"]:
         systemd.act("disable", unit)
         systemd.act("stop", unit)
     told = systemd.shown([*plan["read"], *plan["reloaded"], *plan["restarted"], *plan["started"]])
     stale = ("not-found", "yes")
-    if any(
+    if anew or any(
         unit.get("LoadState") in stale or unit.get("NeedDaemonReload") in stale
         for unit in told.values()
     ):

@@ -132,7 +132,8 @@ def main() -> None:
     touched = list(dict.fromkeys(unit for step in STEPS for unit in plan[step]))
     if touched and not module.check_mode:
         try:
-            bring_up(systemd, plan, options["timeout"], options["steady"])
+            anew = any(path.startswith("/etc/systemd/system/") for path in options["pending"])
+            bring_up(systemd, plan, options["timeout"], options["steady"], anew)
         except Broken as error:
             module.fail_json(msg=str(error), units=touched)
     module.exit_json(

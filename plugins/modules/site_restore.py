@@ -12,11 +12,12 @@ import pwd
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
-from ansible.module_utils.site_data import Database, Place, Secret, aside, own
+from ansible.module_utils.site_data import Database, Distant, Place, Secret, aside, own
+from ansible.module_utils.site_environment import postgresql_of, read
 from ansible.module_utils.site_history import Refused, Releases, attempts, locked, now
 from ansible.module_utils.site_serving import SERVING, Serving
 
@@ -82,6 +83,8 @@ said: {description: The same as sentences., type: str, returned: success}
 PROGRAM = "/usr/local/sbin/switchboard-backup"
 LOCK = Path("/var/lib/switchboard/backup/.lock")
 
+Part: TypeAlias = Place | Secret | Database | Distant
+
 
 class Restore:
     """The way of one site to a snapshot, and back where it fails."""
@@ -106,7 +109,7 @@ class Restore:
             raise Refused(f"{err.strip()}\nNothing was changed.")
         return json.loads(out)
 
-    def parts(self, told: dict[str, Any]) -> list[Place | Secret | Database]:
+    def parts(self, told: dict[str, Any]) -> list[Part]:
         """Return what changes places, with the owners that it has on this host."""
         params, home = self.params, self.releases.home
         ids = pwd.getpwnam(self.site).pw_uid, grp.getgrnam(self.site).gr_gid
@@ -114,9 +117,7 @@ class Restore:
         former = data.stat().st_uid, data.stat().st_gid
         own(data, ids)
         data.chmod(0o751)
-        parts: list[Place | Secret | Database] = [
-            Place(home / "data", data, aside(home / "data", self.stamp))
-        ]
+        parts: list[Part] = [Place(home / "data", data, aside(home / "data", self.stamp))]
         for name, new in told["paths"].items():
             own(Path(new), ids, former)
             parts.append(Place(Path(name), Path(new), aside(Path(name), self.stamp)))
@@ -131,7 +132,12 @@ class Restore:
                 )
             )
         if told["dump"]:
-            parts.append(Database(told["postgresql"], Path(told["dump"]), self.stamp, told["port"]))
+            login = postgresql_of(read(params["environment_dir"]))
+            dump = Path(told["dump"])
+            if login:  # it is on another host, and the site's own role loads it
+                parts.append(Distant(self.site, login, dump, self.stamp))
+            else:
+                parts.append(Database(told["postgresql"], dump, self.stamp, told["port"]))
         return parts
 
     def units(self) -> list[str]:
@@ -234,9 +240,9 @@ class Restore:
                 ) from None
             yield
 
-    def change(self, parts: list[Place | Secret | Database]) -> str:
+    def change(self, parts: list[Part]) -> str:
         """Let the parts change places while the site is closed; return why Apache was not asked, or an empty text."""
-        units, taken = self.units(), list[Place | Secret | Database]()
+        units, taken = self.units(), list[Part]()
         try:
             self.close()
             self.stop(units)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from plugins.filter.cluster import site_database
+from plugins.filter.database_sites import database_faults
 from plugins.filter.postgresql import (
     postgresql_networks,
     postgresql_no_networks,
     postgresql_parameters,
     postgresql_sizes,
 )
-from plugins.filter.sites import database_faults, site_faults, site_lists
+from plugins.filter.sites import site_faults, site_lists
 from plugins.modules import postgresql_databases as module
 
 DATABASE = {"owner": "lab", "encoding": "UTF8", "open": False}
@@ -161,30 +163,54 @@ def test_a_value_of_another_type_is_refused(settings: dict[str, Any], said: str)
     assert site_faults({"lab": ENTRY | settings}, {}) == [said]
 
 
-HERE, BESIDE = ["web", "database"], "and its rows would stay behind. "
+HERE: dict[str, Any] = {}
+AWAY = {"host": "db1", "address": "10.0.0.5", "port": 5432, "ca": "/etc/ca.pem"}
+BESIDE = "and its rows would stay behind. "
 MOVE = "playbooks/move_database.yml -e site=lab takes them along; "
+SNAPSHOT = "A snapshot takes them along (docs/database.md); "
 EMPTY = "-e django_database_empty=true begins without them."
 OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
 
 
 @pytest.mark.parametrize(
-    ("entry", "there", "groups", "said"),
+    ("entry", "there", "server", "said"),
     [
         ({"database": "postgresql"}, {"lab": "postgresql"}, HERE, ""),
         ({"database": "postgresql"}, {}, HERE, ""),
-        ({}, {"lab": "sqlite"}, ["web"], ""),
-        ({"secrets": OWN}, {"lab": "postgresql"}, ["web"], ""),
+        ({}, {"lab": "sqlite"}, HERE, ""),
+        ({"secrets": OWN}, {"lab": "postgresql at db.example.org"}, HERE, ""),
+        ({"database": "postgresql"}, {"lab": "postgresql at 10.0.0.5"}, AWAY, ""),
+        (
+            {"database": "postgresql", "secrets": {"DATABASE_URL": "{database_url}"}},
+            {"lab": "postgresql at 10.0.0.5"},
+            AWAY,
+            "",
+        ),
         (
             {"database": "postgresql"},
             {},
-            ["web"],
-            "sites.lab.database is postgresql: this host is not in the group database. Add it in hosts.yml.",
+            {"fault": "nobody has one. Add it."},
+            "sites.lab.database is postgresql: nobody has one. Add it.",
+        ),
+        (
+            {"database": "postgresql", "environment": {"URL": "{database_url}"}},
+            {},
+            AWAY,
+            "sites.lab.environment has the word {database_url}, which has a password, since PostgreSQL is on db1: "
+            "others could read it there. Write it into `secrets`.",
         ),
         (
             {"database": "postgresql"},
             {"lab": "sqlite"},
             HERE,
             f"sites.lab.database is postgresql: the site is on sqlite, {BESIDE}{MOVE}{EMPTY}",
+        ),
+        (
+            {"database": "postgresql"},
+            {"lab": "postgresql"},
+            AWAY,
+            "sites.lab.database is postgresql at 10.0.0.5: the site is on postgresql, "
+            f"{BESIDE}{SNAPSHOT}{EMPTY}",
         ),
         (
             {"environment": OWN},
@@ -201,8 +227,73 @@ OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
     ],
 )
 def test_a_database_without_the_rows_is_refused(
-    entry: dict[str, Any], there: dict[str, str], groups: list[str], said: str
+    entry: dict[str, Any], there: dict[str, str], server: dict[str, Any], said: str
 ) -> None:
-    assert database_faults({"lab": ENTRY | entry}, there, groups) == ([said] if said else [])
+    assert database_faults({"lab": ENTRY | entry}, there, server) == ([said] if said else [])
     if "rows" in said:
-        assert database_faults({"lab": ENTRY | entry}, there, groups, empty=True) == []
+        assert database_faults({"lab": ENTRY | entry}, there, server, empty=True) == []
+
+
+SITES = {"lab": ENTRY | {"database": "postgresql"}}
+
+
+def inventory(**addresses: str) -> dict[str, Any]:
+    return {
+        name: {"sites": SITES, "switchboard_address": address, "ansible_host": address}
+        for name, address in addresses.items()
+    }
+
+
+def test_a_web_host_finds_the_one_database_of_the_inventory() -> None:
+    hosts = inventory(web1="10.0.0.11", web2="10.0.0.12", db1="10.0.0.5")
+    hosts["web2"]["apache_wsgi_processes"] = 4
+    groups = {"web": ["web1", "web2"], "database": ["db1"]}
+    found = site_database(groups, hosts, "web2")
+    assert (found["host"], found["address"], found["served"]) == ("db1", "10.0.0.5", True)
+    served = site_database(groups, hosts, "db1")
+    assert (served["host"], served["webs"]) == ("", [{}, {"apache_wsgi_processes": 4}])
+    (one,) = site_lists(SITES, {}, "", {}, {**served, "passwords": {"lab": WORD}})["databases"]
+    assert one == {"name": "lab", "connections": 65 + 125, "extensions": [], "password": WORD}
+
+
+def test_a_web_host_with_a_database_of_its_own_uses_that() -> None:
+    hosts = inventory(web1="10.0.0.11", web2="10.0.0.12")
+    groups = {"web": ["web1", "web2"], "database": ["web1"]}
+    assert site_database(groups, hosts, "web1")["host"] == ""
+    assert len(site_database(groups, hosts, "web1")["webs"]) == 2
+    assert site_database(groups, hosts, "web2")["host"] == "web1"
+    alone = site_database({"web": ["web1"], "database": ["web1"]}, hosts, "web1")
+    assert (alone["served"], alone["fault"]) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("databases", "lacks", "said"),
+    [
+        ([], "", "web1 is not in the group database, and no host is."),
+        (["db1", "db2"], "", "web1 is not in the group database, and db1, db2 is."),
+        (["db1"], "db1", "switchboard_address of db1 is empty, and web1 is to know it"),
+        (["db1"], "web1", "switchboard_address of web1 is empty, and db1 is to know it"),
+        (["web1", "db1"], "", "web1, db1 are in the group database, and each would have rows"),
+    ],
+)
+def test_an_inventory_without_one_database_that_is_reached_is_refused(
+    databases: list[str], lacks: str, said: str
+) -> None:
+    hosts = inventory(web1="10.0.0.11", db1="10.0.0.5", db2="10.0.0.6")
+    if lacks:
+        hosts[lacks]["switchboard_address"] = ""
+    found = site_database({"web": ["web1"], "database": databases}, hosts, "web1")
+    assert found["fault"].startswith(said)
+
+
+def test_the_password_of_another_host_stands_in_the_secrets_alone() -> None:
+    server = {**AWAY, "passwords": {"lab": "a+b@c/d of sixteen"}}
+    own = {"A": "{database_host}", "B": "{database_url}"}
+    entry = SITES["lab"] | {"environment": own, "secrets": {"P": "{database_password}"}}
+    (django,) = site_lists({"lab": entry}, {}, "", {}, server)["django"]
+    url = "postgresql://lab:a%2Bb%40c%2Fd%20of%20sixteen@10.0.0.5:5432/lab"
+    assert django["secrets"] == {
+        "DATABASE_URL": f"{url}?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "P": "a+b@c/d of sixteen",
+    }
+    assert django["environment"] == {"A": "10.0.0.5", "B": "{database_url}"}

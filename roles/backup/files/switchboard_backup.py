@@ -34,6 +34,7 @@ LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
 from backup_copy import digest, topics  # noqa: E402 - it stands there
 from backup_restic import ETC, STATE, Refused, Restic, chosen, last_line, now  # noqa: E402
+from site_environment import ASIDE, postgresql_of, read  # noqa: E402
 
 STAGE = STATE / "stage"
 STATUS = STATE / "status.json"
@@ -71,7 +72,9 @@ def locked() -> Iterator[None]:
         yield
 
 
-def as_user(user: str, words: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+def as_user(
+    user: str, words: list[str], environment: dict[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command with the rights of a user alone."""
     return subprocess.run(
         words,
@@ -79,7 +82,7 @@ def as_user(user: str, words: list[str], **more: Any) -> subprocess.CompletedPro
         group=user,
         extra_groups=[],
         cwd="/",
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,23 +117,35 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
         "paths": site["paths"],
     }
     if site["postgresql"]:
-        with open(stage / "postgresql.dump", "wb") as file:
-            words = [
-                "pg_dump",
-                "-Fc",
-                "-p",
-                str(config["postgresql_port"]),
-                "--",
-                site["postgresql"],
-            ]
-            dumped = as_user("postgres", words, stdout=file)
-        if dumped.returncode:
-            raise Refused(
-                f"PostgreSQL's database {site['postgresql']} can't be dumped. {last_line(dumped.stderr)}"
-            )
+        dump(site, config, stage / "postgresql.dump")
         manifest["dump"] = digest(stage / "postgresql.dump")
     replace(stage / "manifest.json", json.dumps(manifest, indent=2) + "\n", 0o600)
     return {**manifest, "sha256": digest(stage / "manifest.json")}
+
+
+def dump(site: dict[str, Any], config: dict[str, Any], target: Path) -> None:
+    """Dump the database of a site: by the socket as the administrator, or from another host as the site itself.
+
+    Of another host it leaves out what a restore has put aside there.
+    """
+    name, words, user = site["postgresql"], ["pg_dump", "-Fc"], "postgres"
+    login: dict[str, str] = {}
+    if site["postgresql_host"]:
+        login, user = postgresql_of(read(site["environment"])) or {}, site["name"]
+        if not login:
+            raise Refused(
+                f"its DATABASE_URL leads to no other host, and PostgreSQL is on {site['postgresql_host']}. "
+                "Run site.yml."
+            )
+        name = login["PGDATABASE"]
+        words.append(f"--exclude-schema={ASIDE}*")
+    else:
+        words += ["-p", str(config["postgresql_port"])]
+    with open(target, "wb") as file:
+        dumped = as_user(user, [*words, "--", name], login, stdout=file)
+    if dumped.returncode:
+        said = " ".join(dumped.stderr.split())[-600:]
+        raise Refused(f"PostgreSQL's database {name} can't be dumped. {said}")
 
 
 def escaped(path: str) -> str:
