@@ -11,39 +11,53 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")  # a name that a c
 # What the connections of a web host's sites are counted by.
 SIZES = ("apache_wsgi_processes", "apache_wsgi_threads", "daphne_instances")
 NUMBERS = {"zookeeper": "zookeeper_id", "kafka": "kafka_node_id"}
+# Whose hosts are clients of a group: one host alone is reached from others too where these are others.
+CLIENTS = {"zookeeper": "kafka", "kafka": "web"}
 # Groups whose hosts are, or are clients of, services that show a certificate of the own CA.
 TRUSTING = ("zookeeper", "kafka", "database", "web")
-READERS = {
-    "postgresql": "postgres"
-}  # the group that reads a service's key, where it has another name
+# The group that reads a service's key, where it has another name.
+READERS = {"postgresql": "postgres"}
+Groups = Mapping[str, Sequence[str]]
 
 
-def members(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], group: str, number: str
-) -> dict[str, dict[str, Any]]:
-    """Return the hosts of a group that work together: those with a private address, where there are several.
+def members(groups: Groups, hostvars: Mapping[str, Any], group: str) -> dict[str, dict[str, Any]]:
+    """Return the hosts of a group that are reached from others: those with a private address.
+
+    There are some where the group has several, or where its clients are on other hosts.
 
     Args:
         groups: the inventory's groups.
         hostvars: the variables of each host.
-        group: the name of the group.
-        number: the variable with a host's number; without it its place in the group counts, from 1.
+        group: one of NUMBERS. Without the variable that is named there a host's place in the group counts, from 1.
 
     Returns:
         ``{id, host}`` of each, by the inventory's name.
     """
     hosts = [name for name in groups.get(group, []) if hostvars[name].get(ADDRESS)]
-    if len(hosts) < 2:
+    outside = set(groups.get(CLIENTS[group], [])) - set(groups.get(group, []))
+    if len(hosts) < 2 and not outside:
         return {}
     return {
-        name: {"id": int(hostvars[name].get(number, place)), "host": hostvars[name][ADDRESS]}
+        name: {
+            "id": int(hostvars[name].get(NUMBERS[group], place)),
+            "host": hostvars[name][ADDRESS],
+        }
         for place, name in enumerate(hosts, 1)
     }
 
 
-def _server(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], web: str
-) -> tuple[str, str]:
+def ports(
+    some: Mapping[str, Mapping[str, Any]], hostvars: Mapping[str, Any], variable: str, usual: int
+) -> str:
+    """Return host:port of each member, with commas between them."""
+    found = []
+    for name, told in some.items():
+        host = f"[{told['host']}]" if ":" in told["host"] else told["host"]
+        found.append(f"{host}:{hostvars[name].get(variable, usual)}")
+    return ",".join(found)
+
+
+def _server(groups: Groups, hostvars: Mapping[str, Any], web: str) -> tuple[str, str]:
     """Return the host with the PostgreSQL of a web host's sites, empty for the web host itself, and what is wrong."""
     there = list(groups.get("database", []))
     together = [name for name in there if hostvars[name].get(ADDRESS)]
@@ -68,9 +82,7 @@ def _server(
     return there[0], ""
 
 
-def _visitors(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
-) -> list[str]:
+def _visitors(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[str]:
     """Return the web hosts that have sites with their rows in the PostgreSQL of another host."""
     sites = hostvars[host].get("sites")
     entries = sites.values() if isinstance(sites, Mapping) else ()
@@ -79,17 +91,11 @@ def _visitors(
     return [name for name in groups.get("web", []) if _server(groups, hostvars, name)[0] == host]
 
 
-def peers_of(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
-) -> list[dict[str, Any]]:
+def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
     """Return the services of a host that others talk to, as ``certificates_peers`` takes them."""
     own = hostvars[host]
     names = [own.get(ADDRESS), *filter(HOST.fullmatch, [host])]
-    services = [
-        group
-        for group, number in NUMBERS.items()
-        if host in members(groups, hostvars, group, number)
-    ]
+    services = [group for group in NUMBERS if host in members(groups, hostvars, group)]
     services += ["postgresql"] if _visitors(groups, hostvars, host) else []
     derived = [
         {"name": name, "group": READERS.get(name, name), "names": names} for name in services
@@ -97,9 +103,7 @@ def peers_of(
     return list(own.get("certificates_peers", derived))
 
 
-def site_database(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
-) -> dict[str, Any]:
+def site_database(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[str, Any]:
     """Return where PostgreSQL is for the sites of a host, and who comes to the one that the host has.
 
     Returns:
@@ -132,35 +136,66 @@ def site_database(
     }
 
 
-def cluster_settings(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], host: str
-) -> dict[str, Any]:
+def cluster_settings(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[str, Any]:
     """Return the roles' variables of one host that follow from who else is in its groups.
 
     What the inventory says of such a variable itself is taken as it is. A host without a private address
     (``switchboard_address``), or the only one with it in its group, works alone.
     """
-    own = hostvars[host]
-    peers = f"{own.get('certificates_dir') or '/etc/switchboard/certificates'}/peers"
-    folder, database = f"{peers}/zookeeper", f"{peers}/postgresql"
-    visitors = _visitors(groups, hostvars, host)
-    servers = members(groups, hostvars, "zookeeper", "zookeeper_id")
     trusting = dict.fromkeys(name for group in TRUSTING for name in groups.get(group, []))
+    hostvars = {name: hostvars[name] for name in [*trusting, host]}  # each look at one is expensive
+    own = hostvars[host]
+    folder = f"{own.get('certificates_dir') or '/etc/switchboard/certificates'}/peers"
+    visitors = _visitors(groups, hostvars, host)
     derived = {
         "certificates_peers": peers_of(groups, hostvars, host),
         "certificates_peers_ca": host in trusting
         and any(peers_of(groups, hostvars, name) for name in trusting),
         "postgresql_address": own[ADDRESS] if visitors else "",
         "postgresql_clients": [hostvars[name][ADDRESS] for name in visitors],
-        "postgresql_tls_certificate": f"{database}/fullchain.pem" if visitors else "",
-        "postgresql_tls_key": f"{database}/privkey.pem" if visitors else "",
+        "postgresql_tls_certificate": f"{folder}/postgresql/fullchain.pem" if visitors else "",
+        "postgresql_tls_key": f"{folder}/postgresql/privkey.pem" if visitors else "",
+        **_zookeeper(members(groups, hostvars, "zookeeper"), host, f"{folder}/zookeeper"),
+        **_kafka(groups, hostvars, host, folder),
+    }
+    return {name: own.get(name, value) for name, value in derived.items()}
+
+
+def _zookeeper(servers: dict[str, dict[str, Any]], host: str, folder: str) -> dict[str, Any]:
+    return {
         "zookeeper_secure_client_port_address": servers.get(host, {}).get("host", ""),
         "zookeeper_tls_ca": f"{folder}/ca.pem" if host in servers else "",
         "zookeeper_tls_keystore": f"{folder}/keystore.pem" if host in servers else "",
         "zookeeper_id": servers.get(host, {"id": 1})["id"],
         "zookeeper_servers": list(servers.values()) if host in servers else [],
     }
-    return {name: own.get(name, value) for name, value in derived.items()}
+
+
+def _kafka(groups: Groups, hostvars: Mapping[str, Any], host: str, folder: str) -> dict[str, Any]:
+    brokers, servers = (members(groups, hostvars, group) for group in ("kafka", "zookeeper"))
+    own, member, tls = hostvars[host], host in brokers, f"{folder}/kafka"
+    local = f"127.0.0.1:{own.get('zookeeper_client_port', 2181)}"
+    secure = member and bool(servers)
+    # the servers' own, also where they are in a group of variables that this host is not in
+    users = hostvars[next(iter(servers))].get("zookeeper_users") or {} if secure else {}
+    return {
+        "kafka_brokers": list(brokers.values()) if member else [],
+        "kafka_node_id": brokers.get(host, {"id": 1})["id"],
+        "kafka_address": brokers.get(host, {"host": "127.0.0.1"})["host"],
+        # everybody's, so that the sites on other hosts log in too
+        "kafka_authentication": bool(brokers),
+        "kafka_tls_certificate": f"{tls}/fullchain.pem" if member else "",
+        "kafka_tls_key": f"{tls}/privkey.pem" if member else "",
+        "kafka_tls_ca": f"{tls if member else folder}/ca.pem" if brokers else "",
+        "kafka_zookeeper_connect": ports(servers, hostvars, "zookeeper_secure_client_port", 2281)
+        if secure
+        else local,
+        "kafka_zookeeper_tls_keystore": f"{tls}/keystore.pem" if secure else "",
+        "kafka_zookeeper_user": "kafka" if "kafka" in users else "",
+        "kafka_zookeeper_password": users.get("kafka", ""),
+        "switchboard_kafka": ports(brokers, hostvars, "kafka_port", 9092)
+        or f"127.0.0.1:{own.get('kafka_port', 9092)}",
+    }
 
 
 class FilterModule:

@@ -24,6 +24,8 @@ CLUSTER = {
     },
     "kafka": {"kafka_port": 9092},
 }
+# The groups whose hosts connect to them.
+CLIENTS = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
 # More of them, of hosts that share a private network.
 SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
 # Ports that are for everybody.
@@ -147,7 +149,7 @@ def firewall_services(
 ) -> list[dict[str, Any]]:
     """Return what the services of this bundle on one host must be reached by, as entries of ``firewall_allow``.
 
-    HTTP and HTTPS are for everybody, the ports of a cluster for the other hosts of the inventory alone, that of
+    HTTP and HTTPS are for everybody, the ports of a cluster for the other hosts that connect to them, that of
     PostgreSQL for its ``clients`` alone, addresses or networks.
     """
     own = hostvars[host]
@@ -157,20 +159,21 @@ def firewall_services(
         for variable, default in ports.items()
         if host in groups.get(group, [])
     ]
-    members = [name for name in groups.get("switchboard", []) if name != host]
-    ports = {
-        variable: own.get(variable, default)
-        for table in (CLUSTER, SECURE if own.get("switchboard_address") else {})
-        for group, some in table.items()
-        if host in groups.get(group, [])
-        for variable, default in some.items()
-    }
-    if members and ports:
-        addresses = [address for name in members for address in address_of(name, hostvars[name])]
-        found += [
-            {"port": port, "from": addresses, "comment": f"{variable}, for the inventory's hosts"}
-            for variable, port in ports.items()
-        ]
+    for table in (CLUSTER, SECURE if own.get("switchboard_address") else {}):
+        for group, some in table.items():
+            others = dict.fromkeys(name for one in CLIENTS[group] for name in groups.get(one, []))
+            others.pop(host, None)
+            if host not in groups.get(group, []) or not others:
+                continue
+            addresses = [address for name in others for address in address_of(name, hostvars[name])]
+            found += [
+                {
+                    "port": own.get(variable, default),
+                    "from": addresses,
+                    "comment": f"{variable}, for hosts of {' and '.join(CLIENTS[group])}",
+                }
+                for variable, default in some.items()
+            ]
     if clients and host in groups.get("database", []):
         port = own.get("postgresql_port", 5432)
         found.append(

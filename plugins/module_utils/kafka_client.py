@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-METADATA, HANDSHAKE, AUTHENTICATE = 3, 17, 36  # API keys
+METADATA, HANDSHAKE, DESCRIBE_CONFIGS, AUTHENTICATE = 3, 17, 32, 36  # API keys
 CLIENT = "switchboard"
 MOST = 64 * 2**20  # bytes of an answer
 SCRAM = "SCRAM-SHA-512"
 # Kafka protocol guide, "Error Codes"
 AUTHENTICATION_FAILED = 58
+TOPIC = 2  # ConfigResource.Type
 
 
 class KafkaError(OSError):
@@ -296,6 +297,28 @@ class Connection:
         answer.text()  # the cluster
         controller = answer.take(">i")
         return {"brokers": brokers, "controller": controller, "topics": dict(answer.array(topic))}
+
+    def settings(self, topics: Sequence[str], key: str) -> dict[str, str]:
+        """Return the value of one setting of each topic that the broker tells it of, its own or the broker's."""
+        wanted = [struct.pack(">b", TOPIC) + text(name) + array([text(key)]) for name in topics]
+        answer = self.ask(DESCRIBE_CONFIGS, 1, array(wanted) + struct.pack(">?", False))
+        answer.take(">i")  # throttling
+
+        def entry() -> str:
+            answer.text()  # the key
+            value = answer.text()
+            for form in (">?", ">b", ">?"):  # not to be changed, its source, secret
+                answer.take(form)
+            answer.array(lambda: (answer.text(), answer.text(), answer.take(">b")))  # synonyms
+            return value
+
+        def topic() -> tuple[str, list[str]]:
+            answer.take(">h")  # its error; a topic that has just gone has no values
+            answer.text()
+            answer.take(">b")
+            return answer.text(), answer.array(entry)
+
+        return {name: values[0] for name, values in answer.array(topic) if values}
 
 
 def owner(connection: socket.socket) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import socket
@@ -30,8 +31,8 @@ options:
     description: >-
       The questions of each role, by its name: C(ports) (variable, port, address, unit, socket_activated), C(storage)
       (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
-      C(packages) (names), C(present) (paths, or patterns of them), C(pythons) (paths of interpreters),
-      C(calendars) (as systemd.time(7) writes them).
+      C(packages) (names), C(settings) (patterns of keys, by the path of a file of properties), C(present) (paths, or
+      patterns of them), C(pythons) (paths of interpreters), C(calendars) (as systemd.time(7) writes them).
     type: dict
     required: true
 author:
@@ -51,7 +52,7 @@ RETURN = r"""
 looked:
   description: >-
     For each role C(faults), a list of sentences, C(lacking), the packages that are not installed, and C(present),
-    C(pythons) (its version, or an empty text) and
+    C(settings) (keys and values; nothing of a file that is not there), C(pythons) (its version, or an empty text) and
     C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
@@ -137,6 +138,21 @@ def host(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+def settings_of(path: str, patterns: list[str]) -> dict[str, str]:
+    """Return the keys and values of a file of properties whose keys match; nothing without the file."""
+    try:
+        lines = [
+            line.partition("=") for line in Path(path).read_text(encoding="utf-8").splitlines()
+        ]
+    except FileNotFoundError:
+        return {}
+    return {
+        key: value
+        for key, separator, value in lines
+        if separator and any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+    }
+
+
 def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) -> dict[str, Any]:
     """Return the answers to one role's questions."""
     faults = port_faults(asked.get("ports", []))
@@ -160,6 +176,10 @@ def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) ->
         "present": {
             path: os.path.lexists(path) or bool(glob.glob(path))
             for path in asked.get("present", [])
+        },
+        "settings": {
+            path: settings_of(path, patterns)
+            for path, patterns in asked.get("settings", {}).items()
         },
         "pythons": pythons,
         "calendars": calendars,

@@ -18,6 +18,20 @@ from tests.refusals.bench import Run, run_playbook
 from tools.common import ROOT
 
 CLIENT = Path(__file__).parent / "client.py"
+RECORDS = Path(__file__).parent / "records.py"
+# What a broker says of its cluster, asked on its host.
+KAFKA = """
+import json, sys
+sys.path.insert(0, "/usr/local/lib/switchboard")
+from kafka_client import Connection, login_of
+with Connection(sys.argv[1] + ":9092", login_of("/etc/kafka/admin.properties"), 20) as connection:
+    told = connection.metadata(all_topics=True)
+behind = [name for name, parts in told["topics"].items() if any(l < 0 or s < r for l, r, s in parts)]
+leaders = {str(number): l for number, (l, r, s) in enumerate(told["topics"].get("tests.records", []))}
+found = {"brokers": sorted(told["brokers"]), "controller": told["controller"], "behind": behind}
+print(json.dumps({**found, "leaders": leaders}))
+"""
+TOPIC = "tests.records"
 ASK = """
 import socket, sys
 with socket.create_connection(("127.0.0.1", 2181), 5) as connection:
@@ -27,7 +41,7 @@ with socket.create_connection(("127.0.0.1", 2181), 5) as connection:
         answer += piece
 print(answer.decode())
 """
-STARTED = "systemctl show --property=ExecMainStartTimestampMonotonic --value zookeeper.service"
+STARTED = "systemctl show --property=ExecMainStartTimestampMonotonic --value"
 
 
 @dataclass
@@ -45,6 +59,7 @@ class Cluster:
     inventory: str
     addresses: dict[str, str]
     users: dict[str, str]
+    kafka_users: dict[str, str] = field(default_factory=dict)
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host as root."""
@@ -86,9 +101,55 @@ class Cluster:
             time.sleep(0.5)  # between two looks; the assertion above ends them
         return modes
 
-    def started(self) -> dict[str, int]:
+    def started(self, unit: str = "zookeeper") -> dict[str, int]:
         """Return when each server was started, in microseconds by the machine's one clock."""
-        return {name: int(self.output(name, *STARTED.split())) for name in self.addresses}
+        command = [*STARTED.split(), f"{unit}.service"]
+        return {name: int(self.output(name, *command)) for name in self.addresses}
+
+    def brokers(self) -> dict[str, Any]:
+        """Return what each broker says of the cluster; ``said`` where it does not."""
+        found = {}
+        for name, address in self.addresses.items():
+            done = self.run(name, "python3", "-c", KAFKA, address)
+            found[name] = (
+                json.loads(done.stdout) if done.returncode == 0 else {"said": done.stderr[-300:]}
+            )
+        return found
+
+    def in_sync(self, seconds: float = 120) -> dict[str, Any]:
+        """Wait until all brokers tell the same of a cluster that lacks nothing, and return that."""
+        end = time.monotonic() + seconds
+        while True:
+            first, *others = self.brokers().values()
+            good = (
+                first.get("brokers") == [1, 2, 3]
+                and not first["behind"]
+                and first["controller"] > 0
+            )
+            if good and all(other == first for other in others):
+                return dict(first)
+            assert time.monotonic() < end, [first, *others]
+            time.sleep(0.5)  # between two looks; the assertion above ends them
+
+    def named(self, number: int) -> str:
+        """Return the host of a broker."""
+        return list(self.addresses)[number - 1]
+
+    @contextmanager
+    def sending(self) -> Iterator[Written]:
+        """Let producers on the first host send meanwhile; what became of the records is there at the end."""
+        first = next(iter(self.addresses))
+        servers = ",".join(f"{address}:9092" for address in self.addresses.values())
+        command = ["docker", "exec", "-i", first, "python3", "/root/records.py"]
+        command += [servers, "tests", self.kafka_users["tests"], TOPIC]
+        sent, pipe = Written(TOPIC), subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "begun\n"
+            yield sent
+            said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0
+        sent.told = json.loads(said.splitlines()[-1])
 
     @property
     def servers(self) -> str:
@@ -127,14 +188,13 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     group = yaml.safe_load(text)["switchboard"]
     addresses = {name: told["switchboard_address"] for name, told in group["hosts"].items()}
     inventory = request.config.option.ansible_inventory
-    found = Cluster(inventory, addresses, group["vars"]["zookeeper_users"])
+    users = {user["name"]: user["password"] for user in group["vars"]["kafka_users"]}
+    found = Cluster(inventory, addresses, group["vars"]["zookeeper_users"], users)
     first = next(iter(addresses))
     found.output(
         first, "apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-kazoo"
     )
-    subprocess.run(
-        ["docker", "cp", "-q", str(CLIENT), f"{first}:/root/client.py"],
-        check=True,
-        capture_output=True,
-    )
+    for path in (CLIENT, RECORDS):
+        copy = ["docker", "cp", "-q", str(path), f"{first}:/root/"]
+        subprocess.run(copy, check=True, capture_output=True)
     return found

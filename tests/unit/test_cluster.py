@@ -68,3 +68,51 @@ def test_everybody_who_may_be_a_client_knows_the_ca() -> None:
     assert not cluster_settings(groups, some, "four")["certificates_peers_ca"]
     some["one"]["certificates_peers"] = [{"name": "a", "group": "a", "names": ["a"]}]
     assert cluster_settings(groups, some, "four")["certificates_peers_ca"]
+
+
+ALL = {"zookeeper": ["one", "two", "three"], "kafka": ["one", "two", "three"], "web": ["four"]}
+
+
+def bus(**own: Any) -> dict[str, dict[str, Any]]:
+    return {**hosts(**own), "four": {"zookeeper_users": {}}}
+
+
+def test_brokers_are_a_cluster_over_the_ensemble() -> None:
+    some = bus(kafka_node_id=9, kafka_port=9999)
+    for name in ALL["kafka"]:
+        some[name]["zookeeper_users"] = {"kafka": "word"}
+    told = cluster_settings(ALL, some, "three")
+    assert told["kafka_brokers"] == [
+        {"id": 1, "host": "10.0.0.1"},
+        {"id": 9, "host": "10.0.0.2"},
+        {"id": 3, "host": "10.0.0.3"},
+    ]
+    folder = "/etc/switchboard/certificates/peers"
+    assert (told["kafka_node_id"], told["kafka_address"]) == (3, "10.0.0.3")
+    assert told["kafka_authentication"]
+    assert told["kafka_tls_ca"] == f"{folder}/kafka/ca.pem"
+    assert told["kafka_zookeeper_connect"] == "10.0.0.1:2281,10.0.0.2:2281,10.0.0.3:2281"
+    assert told["kafka_zookeeper_tls_keystore"] == f"{folder}/kafka/keystore.pem"
+    assert (told["kafka_zookeeper_user"], told["kafka_zookeeper_password"]) == ("kafka", "word")
+    web = cluster_settings(ALL, some, "four")
+    assert web["switchboard_kafka"] == "10.0.0.1:9092,10.0.0.2:9999,10.0.0.3:9092"
+    assert (web["kafka_tls_ca"], web["kafka_brokers"]) == (f"{folder}/ca.pem", [])
+    assert web["kafka_authentication"]
+
+
+def test_one_broker_is_reached_by_pages_on_another_host() -> None:
+    groups = {"zookeeper": ["one"], "kafka": ["one"], "web": ["four"]}
+    some = bus()
+    told = cluster_settings(groups, some, "one")
+    assert told["kafka_brokers"] == [{"id": 1, "host": "10.0.0.1"}]
+    assert told["kafka_zookeeper_connect"] == "127.0.0.1:2181"
+    assert [peer["name"] for peer in told["certificates_peers"]] == ["kafka"]
+    assert cluster_settings(groups, some, "four")["switchboard_kafka"] == "10.0.0.1:9092"
+
+
+def test_a_broker_beside_its_pages_is_alone() -> None:
+    groups = {"zookeeper": ["one"], "kafka": ["one"], "web": ["one"]}
+    told = cluster_settings(groups, bus(), "one")
+    assert (told["kafka_brokers"], told["kafka_authentication"]) == ([], False)
+    assert (told["kafka_tls_ca"], told["certificates_peers"]) == ("", [])
+    assert told["switchboard_kafka"] == told["kafka_address"] + ":9092" == "127.0.0.1:9092"

@@ -66,7 +66,12 @@ def test_a_single_server_is_open_for_pages_alone() -> None:
 
 
 def test_ports_of_a_cluster_are_for_the_other_hosts_alone() -> None:
-    groups = {"switchboard": ["a", "b", "c"], "kafka": ["a", "b"], "web": ["c"]}
+    groups = {
+        "switchboard": ["a", "b", "c", "d"],
+        "kafka": ["a", "b"],
+        "web": ["c"],
+        "database": ["d"],
+    }
     hostvars: dict[str, dict[str, Any]] = {
         "a": {"ansible_host": "192.0.2.1"},
         "b": {"ansible_host": "b.example.org", "firewall_addresses": ["192.0.2.2", "2001:db8::2"]},

@@ -31,7 +31,9 @@ def test_each_question_has_its_answer(tmp_path: Path) -> None:
             "present": [str(tmp_path / "myid"), str(tmp_path / "none")],
             "pythons": [sys.executable, str(tmp_path / "python3")],
             "packages": ["dpkg", "no-such-package"],
+            "settings": {str(tmp_path / "zoo.cfg"): ["server.*"], str(tmp_path / "none"): ["*"]},
         }
+        (tmp_path / "zoo.cfg").write_text("# a=b\nserver.1=one:1=\nclientPort=2181\n")
         looked = run_module("host_look", {"roles": {"zookeeper": asked, "base": {}}})["looked"]
     held, full, other = looked["zookeeper"]["faults"]
     assert held.startswith(f"zookeeper_client_port is {port}:")
@@ -43,11 +45,13 @@ def test_each_question_has_its_answer(tmp_path: Path) -> None:
     }
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert list(looked["zookeeper"]["pythons"].values()) == [version, ""]
+    assert list(looked["zookeeper"]["settings"].values()) == [{"server.1": "one:1="}, {}]
     assert looked["zookeeper"]["lacking"] == ["no-such-package"]
     assert looked["base"] == {
         "faults": [],
         "lacking": [],
         "present": {},
+        "settings": {},
         "pythons": {},
         "calendars": {},
     }

@@ -102,6 +102,16 @@ def test_metadata_is_read_to_its_end() -> None:
     assert broker.asked == struct.pack(">i?", -1, False)
 
 
+def test_settings_are_read_to_their_end() -> None:
+    word = text("min.insync.replicas")
+    entry = word + text("2") + b"\0\x05\0" + array([word + text("1") + b"\x05"])
+    one = struct.pack(">h", 0) + text(None) + b"\x02" + text("lab.owner") + array([entry])
+    gone = struct.pack(">h", 3) + text("no such topic") + b"\x02" + text("lab.gone") + array([])
+    broker = Broker(struct.pack(">i", 0) + array([one, gone, one]))
+    assert broker.settings(["lab.owner"], "min.insync.replicas") == {"lab.owner": "2"}
+    assert broker.asked == array([b"\x02" + text("lab.owner") + array([word])]) + b"\0"
+
+
 def test_an_acl_is_packed_as_kafka_numbers_it_and_shown_as_it_is_declared() -> None:
     acl = Acl("topic", "lab.", "prefixed", "User:lab", "*", "write", "allow")
     assert acl.packed() == b"\x02\0\x04lab.\x04\0\x08User:lab\0\x01*\x04\x03"

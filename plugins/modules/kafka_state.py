@@ -1,0 +1,129 @@
+#!/usr/bin/python
+"""Ask a Kafka broker how its cluster is: who is there, who controls it, and which partitions lack a replica."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kafka_client import Connection, LoginRefused, login_of
+
+DOCUMENTATION = r"""
+---
+module: kafka_state
+short_description: Ask a Kafka broker whether its cluster is whole
+description:
+  - Asks for the brokers, the controller, the replicas of all partitions and C(min.insync.replicas) of all topics, and
+    changes nothing. It waits, for I(timeout) seconds at most, until it was told I(polls) times in a row that all of
+    I(brokers) are there and no partition lacks a replica. It does not fail where that does not come.
+options:
+  bootstrap_servers: {description: "The broker to ask, as C(host:port).", type: str, required: true}
+  config:
+    description: A file of client properties, by which to log in; without such a file nobody does.
+    type: path
+    default: ""
+  brokers: {description: The numbers of the brokers that are to be there., type: list, elements: int, required: true}
+  polls: {description: How often the cluster has to be whole in a row., type: int, default: 3}
+  timeout: {description: Seconds to wait; 0 asks once., type: int, default: 0}
+author:
+  - The Switchboard authors
+"""
+
+EXAMPLES = r"""
+- name: Wait until the cluster of three is whole
+  kafka_state: {bootstrap_servers: "10.0.0.1:9092", config: /etc/kafka/admin.properties, brokers: [1, 2, 3]}
+  register: state
+"""
+
+RETURN = r"""
+lacking: {description: The brokers that are not there., type: list, elements: int, returned: success}
+controller: {description: "The controller's number, -1 for none.", type: int, returned: success}
+behind:
+  description: Topics of which a partition lacks a replica or a leader.
+  type: list
+  elements: str
+  returned: success
+tight:
+  description: Topics of which a partition takes no record with C(acks=all) while one more of its replicas is away.
+  type: list
+  elements: str
+  returned: success
+refused: {description: Whether the broker let the log-in not in., type: bool, returned: success}
+said: {description: Why there is no answer., type: str, returned: success}
+"""
+ATTEMPT = 10.0  # seconds for one question
+PAUSE = 0.5  # seconds between two
+Partitions = dict[str, list[tuple[int, int, int]]]
+
+
+def behind(topics: Partitions) -> list[str]:
+    """Return the topics of which a partition lacks a replica or a leader."""
+    return sorted(
+        name
+        for name, partitions in topics.items()
+        if any(leader < 0 or synced < replicas for leader, replicas, synced in partitions)
+    )
+
+
+def tight(topics: Partitions, minimum: dict[str, int]) -> list[str]:
+    """Return the topics of which a partition has fewer replicas in sync than it needs, or would with one less."""
+    return sorted(
+        name
+        for name, partitions in topics.items()
+        if any(synced - 1 < minimum.get(name, 1) for _, _, synced in partitions)
+    )
+
+
+def state(address: str, login: dict[str, str], brokers: list[int]) -> dict[str, Any]:
+    """Return what the broker says now, without what the module adds."""
+    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": []}
+    try:
+        with Connection(address, login, ATTEMPT) as connection:
+            told = connection.metadata(all_topics=True)
+            words = connection.settings(list(told["topics"]), "min.insync.replicas")
+    except LoginRefused as error:
+        return {**nothing, "refused": True, "said": str(error)}
+    except (OSError, ValueError, struct.error) as error:
+        return {**nothing, "refused": False, "said": str(error) or type(error).__name__}
+    return {
+        "lacking": sorted(set(brokers) - told["brokers"].keys()),
+        "controller": told["controller"],
+        "behind": behind(told["topics"]),
+        "tight": tight(told["topics"], {name: int(word) for name, word in words.items()}),
+        "refused": False,
+        "said": "",
+    }
+
+
+def whole(told: dict[str, Any]) -> bool:
+    """Say whether nothing is lacking."""
+    return not (told["said"] or told["lacking"] or told["behind"]) and told["controller"] >= 0
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "bootstrap_servers": {"type": "str", "required": True},
+            "config": {"type": "path", "default": ""},
+            "brokers": {"type": "list", "elements": "int", "required": True},
+            "polls": {"type": "int", "default": 3},
+            "timeout": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    login = login_of(options["config"]) if options["config"] else {}
+    end, good = time.monotonic() + options["timeout"], 0
+    while True:
+        told = state(options["bootstrap_servers"], login, options["brokers"])
+        good = good + 1 if whole(told) else 0
+        if good >= options["polls"] or time.monotonic() >= end:
+            module.exit_json(changed=False, **told)
+        time.sleep(PAUSE)  # until the cluster is whole, or the time is over
+
+
+if __name__ == "__main__":
+    main()
