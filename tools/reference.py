@@ -35,6 +35,7 @@ ORDER = (
     "daphne",
     "certificates",
     "apache",
+    "loadbalancer",
     "backup",
     "monitoring",
 )

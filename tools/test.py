@@ -356,6 +356,7 @@ def main() -> int:
             soaked=("test_browser", "test_workers", "releases"),
         ),
         "cluster": scenario("cluster", new),
+        "web": scenario("web", new),
         "seed": scenario("seed", new, then=("removal",), soaked=("test_zz_reboot",)),
         "upgrade": pytest_step("tests/upgrade"),
         "drill": pytest_step("tests/drill"),

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 # KiB that one open WebSocket takes: in an Apache child with 512 threads, in Daphne, in the kernel.
 # Measured with 1,000 idle sockets; the three together are what a socket costs the host.
@@ -131,7 +132,14 @@ def apache_log_format(nickname: str) -> str:
 
 
 def apache_websocket_sources(value: str, site: Mapping[str, Any], scheme: str, port: int) -> str:
-    """Put a site's own WebSocket origins for ``{websockets}`` in a header (CSP's connect-src)."""
+    """Put a site's own WebSocket origins for ``{websockets}`` in a header (CSP's connect-src).
+
+    They are where visitors find the site: ``public_url``, or Apache's own ``scheme`` and ``port``.
+    """
+    if site.get("public_url"):
+        public = urlsplit(site["public_url"])
+        scheme = "wss" if public.scheme == "https" else "ws"
+        port = public.port or (443 if scheme == "wss" else 80)
     suffix = "" if int(port) == (443 if scheme == "wss" else 80) else f":{port}"
     names = [site["server_name"], *site["server_aliases"]] if site["websocket_paths"] else []
     return value.replace("{websockets}", " ".join(f"{scheme}://{n}{suffix}" for n in names))
@@ -237,6 +245,13 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
                 "Write 10.0.0.5 or 10.0.0.0/24.",
             )
 
+    if settings["apache_balanced"] and not settings["apache_trusted_proxies"]:
+        yield (
+            "apache_balanced",
+            True,
+            "apache_trusted_proxies names no balancer.",
+            "Name them there, or set it to false.",
+        )
     if settings["apache_http2_stream_timeout"] < 1:
         yield (
             "apache_http2_stream_timeout",

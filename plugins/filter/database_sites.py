@@ -134,6 +134,8 @@ def database_faults(
             f"{server['host']}: others could read it there. Write it into `secrets`."
             for key in open_words
         ]
+        if wanted == "none":
+            continue
         own = {**_mapping(entry.get("environment")), **_mapping(entry.get("secrets"))}
         known, url = there.get(name, ""), str(own.get("DATABASE_URL", ""))
         if url and (wanted != "postgresql" or "{database_url}" not in url):

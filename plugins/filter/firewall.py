@@ -29,7 +29,12 @@ CLIENTS = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
 # More of them, of hosts that share a private network.
 SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
 # Ports that are for everybody.
-PUBLIC = {"web": {"apache_http_port": 80, "apache_https_port": 443}}
+PUBLIC = {
+    "web": {"apache_http_port": 80, "apache_https_port": 443},
+    "loadbalancer": {"loadbalancer_http_port": 80, "loadbalancer_https_port": 443},
+}
+# What a balancer alone may reach, where there is one: of web hosts, and of the other balancer.
+BALANCED = {"web": {"apache_http_port": 80}, "loadbalancer": {"loadbalancer_acme_port": 8402}}
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -149,15 +154,32 @@ def firewall_services(
 ) -> list[dict[str, Any]]:
     """Return what the services of this bundle on one host must be reached by, as entries of ``firewall_allow``.
 
-    HTTP and HTTPS are for everybody, the ports of a cluster for the other hosts that connect to them, that of
-    PostgreSQL for its ``clients`` alone, addresses or networks.
+    HTTP and HTTPS are for everybody, of web hosts behind balancers for these alone, the ports of a cluster for the
+    other hosts that connect to them, that of PostgreSQL for its ``clients`` alone, addresses or networks.
     """
     own = hostvars[host]
+    balancers = groups.get("loadbalancer", [])
     found = [
         {"port": own.get(variable, default), "comment": f"{variable}, for everybody"}
         for group, ports in PUBLIC.items()
         for variable, default in ports.items()
-        if host in groups.get(group, [])
+        if host in groups.get(group, []) and not (group == "web" and balancers)
+    ]
+    sources = [
+        address
+        for name in balancers
+        if name != host
+        for address in address_of(name, hostvars[name])
+    ]
+    found += [
+        {
+            "port": own.get(variable, default),
+            "from": sources,
+            "comment": f"{variable}, for balancers",
+        }
+        for group, ports in BALANCED.items()
+        for variable, default in ports.items()
+        if sources and host in groups.get(group, [])
     ]
     for table in (CLUSTER, SECURE if own.get("switchboard_address") else {}):
         for group, some in table.items():

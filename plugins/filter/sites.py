@@ -18,7 +18,10 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLE_NAMES = ("valkey", "django", "daphne", "certificates", "apache", "backup", "monitoring")
+ROLE_NAMES = (
+    *("valkey", "django", "daphne", "certificates", "apache", "loadbalancer"),
+    *("backup", "monitoring"),
+)
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 # Users of what this bundle installs, of Debian's, and a folder among those of the sites' certificates.
 RESERVED = {
@@ -252,7 +255,7 @@ def site_lists(
     Args:
         sites: the entries; of one that `site_faults` refuses nothing certain is returned.
         host: the variables of the host, of which some hold for all sites (daphne_port, daphne_address,
-            daphne_instances, certificates_dir, certificates_acme_webroot).
+            daphne_instances, certificates_dir, certificates_acme_webroot), and ``web``, what `web_cluster` says of it.
         kafka: the brokers' addresses with commas between them.
         login: where sites log in to Kafka, ``passwords`` ({site: password}) and ``ca``, a path that is empty without
             TLS; nothing where nobody does.
@@ -302,6 +305,8 @@ def _of_site(
             role, _, setting = variable.partition("_")
             roles[role][setting] = value
     domain, live = str(given.get("domain", "")), bool(given.get("asgi"))
+    web = host.get("web", {})
+    first, behind = name not in web.get("later", []), bool(web.get("behind"))
     names = [domain, *_list(given.get("aliases"))]
     tls = given.get("tls", "none") != "none"
     project_dir = given.get("source.project_dir", ".")
@@ -326,9 +331,15 @@ def _of_site(
     django.setdefault("wsgi_module", f"{package}.wsgi" if package else "wsgi")
     django["checks_silenced"] = SILENCED[tls] | dict(given.get("checks.silenced") or {})
     django["kafka_topics"] = [f"{name}.{topic}" for topic in _list(given.get("topics"))]
+    if not first:
+        django["timers"] = {}
     own = given.get("services")
     if isinstance(own, Mapping):
-        parts = {key: _service(value) for key, value in own.items()}
+        parts = {
+            key: _service(value)
+            for key, value in own.items()
+            if first or not (isinstance(value, Mapping) and value.get("once"))
+        }
         django["services"] = {
             key: _filled(service, {"port": str(port)}) for key, (service, port) in parts.items()
         }
@@ -351,11 +362,12 @@ def _of_site(
     daphne["proxy_headers"] = True  # Apache sets X-Forwarded-For and X-Forwarded-Proto itself
     daphne["project_path"] = f"/srv/{name}/current/app/{project_dir}"
     daphne.setdefault("asgi_module", "")
-    scheme, usual = ("https", 443) if tls else ("http", 80)
+    # a balancer takes TLS off, and Apache is asked without it
+    scheme, usual = ("https", 443) if tls and not behind else ("http", 80)
     listens = host.get("apache_listen_address") or "127.0.0.1"
-    web = host.get(f"apache_{scheme}_port", usual)
-    django["smoke_url"] = f"{scheme}://{ascii_names(domain)}{'' if web == usual else f':{web}'}"
-    django["smoke_server"] = f"{LOOPBACK.get(listens, listens)}:{web}"
+    at = host.get(f"apache_{scheme}_port", usual)
+    django["smoke_url"] = f"{scheme}://{ascii_names(domain)}{'' if at == usual else f':{at}'}"
+    django["smoke_server"] = f"{LOOPBACK.get(listens, listens)}:{at}"
     folder = host.get("apache_maintenance_dir", "/var/lib/switchboard/maintenance")
     django["maintenance_file"] = f"{folder}/{name}"
     if live:
@@ -370,7 +382,7 @@ def _of_site(
         roles["backup"]["postgresql_host"] = server.get("address", "")
     monitoring = roles["monitoring"]
     monitoring["url"], monitoring["host"] = (
-        f"{scheme}://{LOOPBACK.get(listens, listens)}:{web}",
+        f"{scheme}://{LOOPBACK.get(listens, listens)}:{at}",
         ascii_names(domain),
     )
     monitoring["threads"] = _number(
@@ -387,14 +399,21 @@ def _of_site(
     ]
     roles["certificates"]["names"] = names
     apache = roles["apache"]
-    apache["server_name"], apache["tls"] = domain, tls
+    balancer = roles["loadbalancer"]
+    balancer.setdefault("health_path", monitoring.get("path", "/"))
+    balancer["server_name"], balancer["tls"] = domain, tls
+    balancer["servers"] = web.get("servers", {}).get(name, [])
+    apache["server_name"], apache["tls"] = domain, tls and not behind
+    if behind:
+        public = host.get(f"balancer_{'https' if tls else 'http'}_port", 443 if tls else 80)
+        apache["public_url"] = f"{'https' if tls else 'http'}://{domain}:{public}"
     apache["websocket_backend"] = f"{LOOPBACK.get(address, address)}:{port}"
     if not live:
-        apache["websocket_paths"] = []
+        apache["websocket_paths"] = balancer["websocket_paths"] = []
     if host.get("certificates_dir"):
         folder = f"{host['certificates_dir']}/{name}"
-        apache["tls_certificate"] = f"{folder}/fullchain.pem"
-        apache["tls_key"] = f"{folder}/privkey.pem"
+        apache["tls_certificate"] = balancer["tls_certificate"] = f"{folder}/fullchain.pem"
+        apache["tls_key"] = balancer["tls_key"] = f"{folder}/privkey.pem"
     if host.get("certificates_acme_webroot"):
         apache["acme_webroot"] = host["certificates_acme_webroot"]
     return roles
@@ -431,7 +450,7 @@ def _service(wanted: Any) -> tuple[Any, Any]:
     """Return a service as the django role takes it, and its port, None where it has none."""
     if not isinstance(wanted, Mapping):
         return wanted, None
-    service = {key: value for key, value in wanted.items() if key != "port"}
+    service = {key: value for key, value in wanted.items() if key not in ("port", "once")}
     return service["command"] if service.keys() == {"command"} else service, wanted.get("port")
 
 

@@ -199,8 +199,18 @@ def descriptions(request: pytest.FixtureRequest) -> Descriptions:
 
 @pytest.fixture(scope="module")
 def deployed(host: Host, descriptions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the description of the host under test."""
-    return descriptions[host.backend.host]
+    """Return the description of the host under test, a web host's with that of the balancer before it."""
+    found = descriptions[host.backend.host]
+    for name in found.get("balancers", [])[:1]:
+        balancer = descriptions[name]
+        docker = "docker" in balancer["connection"]
+        address = balancer["private_address" if docker else "address"]
+        found = {
+            **found,
+            "certificates": balancer["certificates"],
+            "loadbalancer": {**balancer["loadbalancer"], "address": address},
+        }
+    return found
 
 
 @pytest.fixture(scope="module")

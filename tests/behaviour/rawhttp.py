@@ -21,6 +21,8 @@ from typing import Any
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 # The type of the error pages that Apache makes itself; no Django project answers in that charset.
 APACHE_MADE = "text/html; charset=iso-8859-1"
+# With which HAProxy refuses what it can't read; its other pages have Apache's type.
+HAPROXYS = "Bad request"
 # The reason phrases that Apache and Django use.
 PHRASES = {status.phrase for status in http.HTTPStatus} | {"Request Entity Too Large", ""}
 
@@ -70,6 +72,8 @@ class Response:
             return "daphne"
         if self.header("Content-Type") == APACHE_MADE:
             return "apache"
+        if self.reason == HAPROXYS:
+            return "balancer"
         return "mod_wsgi" if self.reason in PHRASES else "daphne"
 
     def json(self) -> Any:

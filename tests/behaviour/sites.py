@@ -29,6 +29,7 @@ class Site:
     settings: dict[str, Any]
     tls: ssl.SSLContext | None = field(default=None, compare=False)
     outside: frozenset[int] = frozenset()  # all ports that the host's Apache listens at
+    direct: str = ""  # the web host's own address, another one where visitors come by a balancer
 
     @property
     def scheme(self) -> str:
@@ -39,6 +40,11 @@ class Site:
     def origin(self) -> str:
         """The origin of the site's own pages."""
         return f"{self.scheme}://{self.host}"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether a balancer stands before the web host."""
+        return self.address != self.direct
 
     @property
     def is_probe(self) -> bool:
@@ -103,13 +109,17 @@ def web_sites(deployed: dict[str, Any], address: str) -> list[Site]:
         site["name"]: site["health_path"]
         for site in (deployed.get("daphne") or {}).get("sites", [])
     }
+    balancer = deployed.get("loadbalancer") or {}
+    public = {site["name"]: site for site in balancer.get("sites", [])}
     secure = any(settings["tls"] for settings in apache.get("sites", []))
     outside = frozenset(
         [apache["http_port"], *([apache["https_port"]] if secure else [])] if apache else []
     )
     sites = []
-    for settings in apache.get("sites", []):
-        name = settings["name"]
+    for own in apache.get("sites", []):
+        name = own["name"]
+        seen = public.get(name, own)
+        settings = {**own, **{key: seen[key] for key in ("tls", "tls_redirect")}}
         prefix = next(iter(settings["websocket_paths"]), "")
         path = f"{prefix}info" if name == PROBE else health.get(name, prefix)
         for tls in (False, True):
@@ -117,10 +127,13 @@ def web_sites(deployed: dict[str, Any], address: str) -> list[Site]:
                 settings["tls"] if tls else not settings["tls"] or not settings["tls_redirect"]
             ):
                 continue
-            port = apache["https_port" if tls else "http_port"]
+            port = (balancer or apache)["https_port" if tls else "http_port"]
             host = settings["server_name"] + ("" if port == (443 if tls else 80) else f":{port}")
             context = trust(deployed, name) if tls else None
-            sites.append(Site(name, address, port, host, prefix, path, settings, context, outside))
+            at = balancer.get("address", address)
+            sites.append(
+                Site(name, at, port, host, prefix, path, settings, context, outside, address)
+            )
     return sites
 
 

@@ -370,7 +370,7 @@ def ports_closed(row: dict[str, Any], site: Site, host: Host) -> Iterator[Outcom
     answered = []
     for port in sorted(ports - site.outside - {22}):
         try:
-            rawhttp.Connection(site.address, port, 3).close()
+            rawhttp.Connection(site.direct, port, 3).close()
             answered.append(port)
         except OSError:
             continue
@@ -552,8 +552,7 @@ def body_without_length(row: dict[str, Any], site: Site, host: Host) -> Iterator
     with site.connect() as connection:
         try:
             connection.send(head + f"{limit + 1:x}\r\n".encode())
-            for _ in range(limit // 65536 + 1):
-                connection.send(b"x" * 65536)
+            connection.send(b"x" * (limit + 1))
         except OSError:
             pass  # refused before it was all sent
         yield Outcome.of(connection.response("POST"))
@@ -606,6 +605,7 @@ def expected(row: dict[str, Any], site: Site, index: int) -> tuple[Any, str, str
     """Return what the row demands of request `index`: statuses, answerer, and what is seen."""
     if not site.is_seed:
         one = row.get("each", [row])[index if "each" in row else 0]
+        one = row.get("balanced", {}).get(index, one) if site.balanced else one
         status = one.get("status", row.get("status"))
         return (
             TABLE["statuses"][status][site.is_probe] if isinstance(status, str) else status,
@@ -641,8 +641,16 @@ def applies(row: dict[str, Any], site: Site, sites: list[Site]) -> bool:
         for row in ROWS
     ],
 )
-def test_row(row: dict[str, Any], sites: list[Site], host: Host, idle: IdleSocket | None) -> None:
+def test_row(
+    row: dict[str, Any],
+    sites: list[Site],
+    host: Host,
+    deployed: dict[str, Any],
+    idle: IdleSocket | None,
+) -> None:
     """A request is answered by whom the contract of routing names."""
+    if deployed.get("loadbalancer") and "disruptive" in row.get("needs", []):
+        pytest.skip("another host answers in the place of one that is disturbed: tests/web")
     wrong = []
     concerned = [site for site in sites if applies(row, site, sites)]
     if not concerned:
@@ -658,6 +666,8 @@ def test_row(row: dict[str, Any], sites: list[Site], host: Host, idle: IdleSocke
             outcomes = requests_of(row, site)
         for index, got in enumerate(outcomes):
             statuses, answerer, seen = expected(row, site, index)
+            if site.balanced and got.answerer == "balancer":
+                got.answerer = "apache"  # either of the two refuses before the site is asked
             where = f"{site.scheme} {site.name}"
             print(f"{row['id']} {where} {index}: {got.status} {got.answerer} {got.seen}")
             if (got.status not in statuses, got.answerer, got.seen) != (False, answerer, seen):

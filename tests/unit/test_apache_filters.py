@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "apache_old_generations": 3,
     "apache_memory_percent": 50,
     "apache_trusted_proxies": [],
+    "apache_balanced": False,
     "apache_max_connections_per_address": 300,
     "apache_max_websockets_per_address": 100,
     "apache_http2_stream_timeout": 10,

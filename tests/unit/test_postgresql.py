@@ -151,7 +151,7 @@ def test_the_environment_says_where_the_database_is() -> None:
     [
         (
             {"database": "postgres"},
-            "sites.lab.database is 'postgres': it is none of its choices. Use one of sqlite, postgresql.",
+            "sites.lab.database is 'postgres': it is none of its choices. Use one of sqlite, postgresql, none.",
         ),
         (
             {"postgresql": {"connections": "many"}},

@@ -21,6 +21,8 @@ DERIVED = {
     *("daphne_environment_files", "daphne_health_host", "daphne_project_path"),
     *("daphne_proxy_headers", "daphne_virtualenv", "django_kafka_topics"),
     *("django_maintenance_file", "django_restart_units", "django_service_ports"),
+    *("apache_public_url", "loadbalancer_server_name", "loadbalancer_servers"),
+    *("loadbalancer_tls", "loadbalancer_tls_certificate", "loadbalancer_tls_key"),
     *("django_smoke_server", "django_smoke_socket", "django_smoke_url", "django_source"),
 }
 LAB = {
@@ -255,7 +257,9 @@ def test_a_run_for_one_site_names_one_that_is_there() -> None:
     assert site_faults({"lab": LAB}, {}, "lab") == []
 
 
-@pytest.mark.parametrize("role", ["valkey", "django", "daphne", "certificates", "apache"])
+@pytest.mark.parametrize(
+    "role", ["valkey", "django", "daphne", "certificates", "apache", "loadbalancer"]
+)
 def test_each_setting_of_a_site_has_a_key_or_follows_from_the_others(role: str) -> None:
     text = (ROOT / "roles" / role / "vars" / "main.yml").read_text(encoding="utf-8")
     settings = {f"{role}_{key}" for key in yaml.safe_load(text)[f"__{role}_defaults"]}

@@ -1,0 +1,175 @@
+"""What web hosts that serve the same sites, and the balancers before them, must know of one another."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FALLBACKS = "_FALLBACKS"  # the end of the name of the variable with a site's earlier keys
+ADDRESS = "switchboard_address"
+Groups = Mapping[str, Sequence[str]]
+
+
+def _sites(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    sites = variables.get("sites")
+    return sites if isinstance(sites, Mapping) else {}
+
+
+def _hosts_of(groups: Groups, hostvars: Mapping[str, Any], site: str) -> list[str]:
+    """Return the web hosts with a private address that have a site."""
+    return [
+        name
+        for name in groups.get("web", [])
+        if hostvars[name].get(ADDRESS) and site in _sites(hostvars[name])
+    ]
+
+
+def _at(address: str, port: Any) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def web_cluster(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return what one host is told of the others that serve its sites.
+
+    Web hosts with a private address (``switchboard_address``) that have a site of the same name serve it together.
+
+    Returns:
+        ``balancers``, the hosts of the group loadbalancer; ``behind``, whether this is a web host behind them;
+        ``proxies``, their private addresses; ``servers``, the web hosts of each site as the loadbalancer role takes
+        them; ``peers``, the web hosts of each site that has several; ``key_hosts``, where to look for a site's secret
+        key; ``later``, the sites of which this host is not the first; ``acme``, where the balancers' certbots answer
+        challenges, and ``listen``, where this host's does.
+    """
+    own = hostvars[host]
+    balancers = list(groups.get("loadbalancer", []))
+    hosts = {str(site): _hosts_of(groups, hostvars, site) for site in _sites(own)}
+    acme = {
+        name: _at(
+            hostvars[name].get(ADDRESS, "") if len(balancers) > 1 else "127.0.0.1",
+            hostvars[name].get("loadbalancer_acme_port", 8402),
+        )
+        for name in balancers
+    }
+    return {
+        "balancers": balancers,
+        "behind": bool(balancers and host in groups.get("web", []) and own.get(ADDRESS)),
+        "proxies": [hostvars[name].get(ADDRESS, "") for name in balancers],
+        "servers": {
+            site: [
+                {
+                    "name": name,
+                    "address": _at(
+                        hostvars[name][ADDRESS], hostvars[name].get("apache_http_port", 80)
+                    ),
+                }
+                for name in names
+            ]
+            for site, names in hosts.items()
+        },
+        "peers": {site: names for site, names in hosts.items() if len(names) > 1},
+        # Where a site's key may be: with the first of its hosts, or with the second, should the first be new.
+        "key_hosts": [
+            {"site": site, "host": name}
+            for site, names in hosts.items()
+            for name in names[:2]
+            if len(names) > 1
+        ],
+        "later": [site for site, names in hosts.items() if host in names[1:]],
+        "acme": list(acme.values()),
+        "listen": acme.get(host, ""),
+    }
+
+
+def shared_keys(
+    sites: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], host: str
+) -> list[dict[str, Any]]:
+    """Give each site without a secret key of the inventory's the one that another of its hosts has.
+
+    Args:
+        sites: as the django role takes them.
+        found: the results of ``slurp`` for each of ``key_hosts`` of `web_cluster`; what has no ``content`` was not
+            there.
+        host: this host, which keeps its own where it is asked first.
+    """
+    keys: dict[str, str] = {}
+    for result in found:
+        site, text = result["item"]["site"], base64.b64decode(result.get("content", "")).decode()
+        lines = [line.partition("=") for line in text.splitlines() if not line.startswith("#")]
+        values = [value for name, _, value in lines if name and not name.endswith(FALLBACKS)]
+        if value := "".join(word for value in values for word in shlex.split(value)):
+            keys.setdefault(site, "" if result["item"]["host"] == host else value)
+    return [
+        {**site, **({"secret_key": keys[site["name"]]} if keys.get(site["name"]) else {})}
+        if not site.get("secret_key")
+        else dict(site)
+        for site in sites
+    ]
+
+
+def web_serial(groups: Groups, hostvars: Mapping[str, Any]) -> int | str:
+    """Return how many web hosts are changed at a time: one where any two serve a site together, else all."""
+    names = [name for name in groups.get("web", []) if hostvars[name].get(ADDRESS)]
+    shared = any(
+        len(_hosts_of(groups, hostvars, site)) > 1
+        for name in names
+        for site in _sites(hostvars[name])
+    )
+    return 1 if shared else "100%"
+
+
+def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[str]:
+    """Return what keeps a host from serving its sites together with others, a sentence each."""
+    own, found = hostvars[host], list[str]()
+    balancers = groups.get("loadbalancer", [])
+    tiers = [tier for tier in ("loadbalancer", "web") if host in groups.get(tier, [])]
+    if balancers and tiers and not own.get(ADDRESS):
+        found.append(
+            f"{ADDRESS} is not set: this host is in the group {tiers[0]}, and balancer and web hosts reach each other "
+            f"by their private addresses. Set {ADDRESS} of {host}."
+        )
+        return found
+    for site, entry in _sites(own).items():
+        names = _hosts_of(groups, hostvars, site)
+        if host in balancers and not names:
+            found.append(
+                f"sites.{site} is to be balanced: no host of the group web with a {ADDRESS} has it. "
+                "Add one in hosts.yml."
+            )
+        if len(names) > 1 and host in names and isinstance(entry, Mapping):
+            found += _local_faults(str(site), entry, names)
+    return found
+
+
+def _local_faults(site: str, entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return what of a site each of its hosts would have for itself, a sentence each."""
+    found, where = [], ", ".join(names)
+    told = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+    if (entry.get("database") or "sqlite") == "sqlite" and not told.get("DATABASE_URL"):
+        found.append(
+            f"sites.{site}.database is sqlite: {where} serve the site together, and each would have rows of its own. "
+            "Write `database: postgresql` (docs/database.md), or `database: none` for a site that keeps nothing."
+        )
+    valkey = entry.get("valkey")
+    local = isinstance(valkey, Mapping) and valkey.get("local")
+    if valkey and not local:
+        found.append(
+            f"sites.{site}.valkey is on: {where} serve the site together, and what one host puts into its Valkey the "
+            "others don't see. Name a server that all of them reach in `environment`, or write `valkey: {local: true}` "
+            "for a cache or a queue that may differ."
+        )
+    return found
+
+
+class FilterModule:
+    """The filters of this file, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Map each filter's name to its function."""
+        return {
+            "shared_keys": shared_keys,
+            "web_cluster": web_cluster,
+            "web_cluster_faults": web_cluster_faults,
+            "web_serial": web_serial,
+        }

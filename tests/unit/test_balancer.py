@@ -1,0 +1,161 @@
+"""What web hosts that serve the same sites, and the balancers before them, are told of one another."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from plugins.filter.balancer import shared_keys, web_cluster, web_cluster_faults, web_serial
+from plugins.filter.firewall import firewall_services
+from plugins.filter.sites import site_lists
+
+GROUPS = {
+    "switchboard": ["one", "two", "front"],
+    "web": ["one", "two"],
+    "loadbalancer": ["front"],
+}
+LAB: dict[str, Any] = {
+    "domain": "lab.example.org",
+    "tls": "acme",
+    "settings": "lab.settings",
+    "asgi": "lab.asgi",
+    "database": "postgresql",
+    "source": {"directory": "demo"},
+    "timers": {"digest": {"command": "digest", "on_calendar": "daily"}},
+    "services": {"relay": "relay", "beat": {"command": "beat", "once": True}},
+}
+
+
+def hosts(entry: dict[str, Any] = LAB, **front: Any) -> dict[str, dict[str, Any]]:
+    """Return the variables of two web hosts and a balancer, which share the site ``lab``."""
+    found: dict[str, dict[str, Any]] = {
+        name: {"switchboard_address": f"10.0.0.{number}", "sites": {"lab": entry}}
+        for number, name in enumerate(("one", "two", "front"), 1)
+    }
+    found["front"] |= front
+    return found
+
+
+def test_a_balancer_is_told_of_the_web_hosts_and_they_of_it() -> None:
+    told = web_cluster(GROUPS, hosts(), "front")
+    assert told["servers"] == {
+        "lab": [
+            {"name": "one", "address": "10.0.0.1:80"},
+            {"name": "two", "address": "10.0.0.2:80"},
+        ]
+    }
+    assert (told["behind"], told["listen"], told["acme"]) == (
+        False,
+        "127.0.0.1:8402",
+        ["127.0.0.1:8402"],
+    )
+    two = web_cluster(GROUPS, hosts(), "two")
+    assert (two["behind"], two["proxies"], two["later"]) == (True, ["10.0.0.3"], ["lab"])
+    assert web_cluster(GROUPS, hosts(), "one")["later"] == []
+
+
+def test_two_balancers_reach_each_others_certbot() -> None:
+    groups = GROUPS | {"loadbalancer": ["front", "back"]}
+    some = hosts() | {"back": {"switchboard_address": "fd00::4", "loadbalancer_acme_port": 9000}}
+    assert web_cluster(groups, some, "front")["acme"] == ["10.0.0.3:8402", "[fd00::4]:9000"]
+    assert web_cluster(groups, some, "front")["listen"] == "10.0.0.3:8402"
+
+
+def test_hosts_with_sites_of_their_own_are_changed_together() -> None:
+    assert web_serial(GROUPS, hosts()) == 1
+    assert web_serial(GROUPS, hosts() | {"two": {"switchboard_address": "10.0.0.2"}}) == "100%"
+    assert web_serial(GROUPS, hosts() | {"two": {"sites": {"lab": LAB}}}) == "100%"
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        (
+            LAB | {"database": "sqlite"},
+            "sites.lab.database is sqlite: one, two serve the site together",
+        ),
+        (LAB | {"valkey": True}, "sites.lab.valkey is on: one, two serve the site together"),
+    ],
+)
+def test_what_each_host_would_have_for_itself_is_refused(entry: dict[str, Any], fault: str) -> None:
+    (found,) = web_cluster_faults(GROUPS, hosts(entry), "two")
+    assert found.startswith(fault)
+    alone = hosts(entry) | {"one": {"switchboard_address": "10.0.0.1"}}
+    assert web_cluster_faults(GROUPS, alone, "two") == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"database": "none"},
+        {"valkey": {"local": True}},
+        {"environment": {"DATABASE_URL": "mysql://"}},
+    ],
+)
+def test_what_all_hosts_share_is_not_refused(more: dict[str, Any]) -> None:
+    for host in ("one", "two", "front"):
+        assert web_cluster_faults(GROUPS, hosts(LAB | more), host) == []
+
+
+def test_a_host_without_a_private_address_is_refused() -> None:
+    for name in ("one", "front"):
+        some = hosts()
+        del some[name]["switchboard_address"]
+        (found,) = web_cluster_faults(GROUPS, some, name)
+        assert found.startswith("switchboard_address is not set: this host is in the group ")
+    (lonely,) = web_cluster_faults({"loadbalancer": ["front"]}, hosts(), "front")
+    assert "no host of the group web" in lonely
+
+
+def test_timers_and_what_runs_once_are_on_the_first_host_alone() -> None:
+    for host, names in (("one", {"relay", "beat"}), ("two", {"relay"})):
+        lists = site_lists({"lab": LAB}, {"web": web_cluster(GROUPS, hosts(), host)})
+        assert set(lists["django"][0]["services"]) == names
+        assert bool(lists["django"][0]["timers"]) == (host == "one")
+
+
+def test_behind_a_balancer_apache_speaks_http_and_knows_where_visitors_are() -> None:
+    own = {"web": web_cluster(GROUPS, hosts(), "one"), "apache_listen_address": "10.0.0.1"}
+    lists = site_lists({"lab": LAB}, own)
+    apache, front = lists["apache"][0], lists["loadbalancer"][0]
+    assert (apache["tls"], apache["public_url"]) == (False, "https://lab.example.org:443")
+    assert (front["tls"], [server["name"] for server in front["servers"]]) == (True, ["one", "two"])
+    django = lists["django"][0]
+    assert (django["smoke_url"], django["smoke_server"]) == (
+        "http://lab.example.org",
+        "10.0.0.1:80",
+    )
+
+
+def read(site: str, host: str, text: str = "") -> dict[str, Any]:
+    """Return what slurp says of a site's key on a host."""
+    item = {"item": {"site": site, "host": host}}
+    return {**item, "content": base64.b64encode(text.encode()).decode()} if text else item
+
+
+KEY = '# Ansible managed\nLAB_KEY="of one"\nLAB_KEY_FALLBACKS="former"\n'
+
+
+def test_a_sites_key_is_that_of_the_first_host_which_has_one() -> None:
+    sites, empty = [{"name": "lab"}], read("lab", "one")
+    both = [read("lab", "one", KEY), read("lab", "two", KEY.replace("of one", "of two"))]
+    assert shared_keys(sites, both, "two") == [{"name": "lab", "secret_key": "of one"}]
+    assert shared_keys(sites, both, "one") == sites  # it keeps its own, or makes another
+    assert shared_keys(sites, [empty, both[1]], "one") == [{"name": "lab", "secret_key": "of two"}]
+    assert shared_keys(sites, [empty, read("lab", "two")], "two") == sites
+    own = [{"name": "lab", "secret_key": "the inventory's"}]
+    assert shared_keys(own, both, "two") == own
+
+
+def test_balancers_alone_reach_apache() -> None:
+    def ports(groups: dict[str, list[str]], host: str) -> dict[Any, Any]:
+        return {
+            entry["port"]: entry.get("from") for entry in firewall_services(groups, hosts(), host)
+        }
+
+    assert ports(GROUPS, "one") == {80: ["10.0.0.3"]}
+    assert ports(GROUPS, "front") == {80: None, 443: None}
+    assert ports({"web": ["one"]}, "one") == {80: None, 443: None}

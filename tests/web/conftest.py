@@ -1,0 +1,160 @@
+"""The hosts of the scenario `web` together: two web hosts and the balancer through which their visitors come."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.behaviour import rawhttp
+from tests.refusals.bench import Run, run_playbook
+from tools.common import ROOT
+
+BALANCER = "switchboard-web-balancer"
+HOSTS = ("switchboard-web-1", "switchboard-web-2")
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect("/run/switchboard-haproxy/admin.sock")
+    connection.sendall(sys.argv[1].encode() + b"\\n")
+    while piece := connection.recv(65536):
+        sys.stdout.write(piece.decode())
+"""
+
+
+@dataclass
+class Web:
+    """Two web hosts and a balancer, by the inventory's names."""
+
+    inventory: str
+    addresses: dict[str, str]
+
+    @property
+    def front(self) -> str:
+        """The address of the balancer."""
+        return self.addresses[BALANCER]
+
+    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host as root."""
+        return subprocess.run(
+            ["docker", "exec", name, "timeout", "120", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def output(self, name: str, *command: str) -> str:
+        """Return what a command on a host prints; it must succeed."""
+        done = self.run(name, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def play(self, playbook: str, *flags: str, **extra: object) -> Run:
+        """Run a playbook on all of them."""
+        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
+        return run_playbook([*command, "-e", json.dumps(extra)], 900)
+
+    def haproxy(self, command: str) -> str:
+        """Return what HAProxy answers to its administrator."""
+        return self.output(BALANCER, "python3", "-c", ASK, command)
+
+    def states(self, backend: str = "probe") -> dict[str, str]:
+        """Return the state of each web host for a backend, as HAProxy names it."""
+        rows = csv.DictReader(io.StringIO(self.haproxy("show stat").lstrip("# ")))
+        return {
+            row["svname"]: row["status"]
+            for row in rows
+            if row["pxname"] == backend and row["svname"] != "BACKEND"
+        }
+
+    def whole(self, seconds: float = 60) -> None:
+        """Wait until HAProxy finds both hosts well, for pages and for WebSockets."""
+        end = time.monotonic() + seconds
+        while True:
+            seen = {backend: self.states(backend) for backend in ("probe", "probe.sockets")}
+            if all(set(states.values()) == {"UP"} for states in seen.values()):
+                return
+            assert time.monotonic() < end, seen
+            time.sleep(0.5)  # between two looks; the assertion above ends them
+
+    def page(self, path: str = "/", *headers: str, host: str = "probe.test") -> rawhttp.Response:
+        """Ask for a page by the balancer."""
+        return rawhttp.ask(self.front, 80, rawhttp.get(path, host, headers), 15)
+
+    def socket(self, path: str = "/live/echo") -> tuple[rawhttp.Connection, rawhttp.Response]:
+        """Open a WebSocket by the balancer; the caller closes the connection."""
+        connection = rawhttp.Connection(self.front, 80, 15)
+        connection.send(rawhttp.handshake(path, "probe.test"))
+        return connection, connection.response()
+
+    def sockets_of(self) -> dict[str, int]:
+        """Return how many connections to Daphne each web host has."""
+        return {
+            name: len(
+                self.output(
+                    name, "ss", "-Htn", "state", "established", "sport = :9109"
+                ).splitlines()
+            )
+            for name in HOSTS
+        }
+
+    @contextmanager
+    def visited(self, path: str = "/", pause: float = 0.02) -> Iterator[Visits]:
+        """Ask for a page again and again meanwhile, on two connections at a time."""
+        visits, ended = Visits(), threading.Event()
+
+        def visit() -> None:
+            while not ended.is_set():
+                began = time.monotonic()
+                try:
+                    status = str(self.page(path).status)
+                except (OSError, rawhttp.ClosedError, rawhttp.TimedOutError) as error:
+                    status = type(error).__name__
+                visits.answers[status] += 1
+                visits.longest = max(visits.longest, time.monotonic() - began)
+                time.sleep(pause)  # it is a visitor, no benchmark
+
+        threads = [threading.Thread(target=visit) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield visits
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+@dataclass
+class Visits:
+    """How the requests of some time were answered, and the longest wait in seconds."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    longest: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """How many were not answered with the page."""
+        return self.answers.total() - self.answers["200"]
+
+
+@pytest.fixture(scope="session")
+def web(request: pytest.FixtureRequest) -> Web:
+    """Return the hosts."""
+    text = (ROOT / "molecule" / "web" / "hosts.yml").read_text(encoding="utf-8")
+    hosts: dict[str, Any] = yaml.safe_load(text)["switchboard"]["hosts"]
+    addresses = {name: told["switchboard_address"] for name, told in hosts.items()}
+    found = Web(request.config.option.ansible_inventory, addresses)
+    found.whole()
+    return found

@@ -1,0 +1,267 @@
+"""Two web hosts behind HAProxy: what a visitor sees when one is released, disturbed or lost."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.behaviour import rawhttp
+from tests.web.conftest import BALANCER, HOSTS, Web
+from tools.common import ROOT
+
+FIRST, SECOND = HOSTS
+UNITS = ("daphne-probe.socket", "daphne-probe@1.service")
+SOCKETS = 12
+# Seconds until HAProxy counts a host as lost: two checks of 2 s each, the last of which may take as long.
+NOTICED = 8
+
+
+def release_of(web: Web, name: str) -> str:
+    return web.output(name, "readlink", "/srv/probe/current")
+
+
+def test_pages_and_sockets_are_spread_over_both_hosts(web: Web) -> None:
+    pages = Counter(web.page().header("X-Request-Id") is not None for _ in range(4))
+    assert pages == {True: 4}
+    before = web.sockets_of()
+    with ExitStack() as stack:
+        for _ in range(SOCKETS):
+            connection, response = web.socket()
+            stack.enter_context(connection)
+            assert response.status == 101
+        after = web.sockets_of()
+    more = {name: after[name] - before[name] for name in HOSTS}
+    assert all(abs(count - SOCKETS // 2) <= 1 for count in more.values()), more
+
+
+def test_what_a_visitor_claims_to_be_is_thrown_away(web: Web) -> None:
+    told = web.page("/", "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https").json()
+    assert told["REMOTE_ADDR"] == told["headers"]["HTTP_X_FORWARDED_FOR"] != "203.0.113.9"
+    assert told["headers"]["HTTP_X_FORWARDED_PROTO"] == told["scheme"] == "http"
+
+
+def test_nobody_but_the_balancer_reaches_apache(web: Web) -> None:
+    for name in HOSTS:
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            rawhttp.Connection(web.addresses[name], 80, 3).close()
+        reach = f"import socket; socket.create_connection(('{web.addresses[name]}', 80), 3)"
+        web.output(BALANCER, "python3", "-c", reach)
+
+
+def test_root_alone_administrates_the_balancer(web: Web) -> None:
+    folder = "/run/switchboard-haproxy"
+    assert (
+        web.output(BALANCER, "stat", "-c", "%U %a", folder, f"{folder}/admin.sock")
+        == "root 700\nroot 600"
+    )
+    listening = web.output(BALANCER, "ss", "-Hltn").splitlines()
+    ports = {line.split()[3] for line in listening if not line.split()[3].startswith("127.")}
+    assert {port.rsplit(":", 1)[1] for port in ports} <= {"80", "443", "22"}, ports
+
+
+def test_the_acme_service_vouches_for_a_site_that_it_asked_by_the_balancer(web: Web) -> None:
+    path = "/etc/switchboard/certificates/plain/fullchain.pem"
+    issuer = web.output(BALANCER, "openssl", "x509", "-noout", "-issuer", "-in", path)
+    assert "Pebble" in issuer
+    shown = web.output(
+        BALANCER,
+        "sh",
+        "-c",
+        f"openssl s_client -connect {web.front}:443 -servername plain.test </dev/null 2>/dev/null"
+        " | openssl x509 -noout -issuer",
+    )
+    assert shown == issuer
+    for name in HOSTS:
+        assert web.run(name, "test", "-e", path).returncode, name
+
+
+def test_both_hosts_sign_with_one_key(web: Web) -> None:
+    keys = {
+        web.output(name, "grep", "^BEACON_SECRET=", "/etc/switchboard/probe/secret_key.env")
+        for name in HOSTS
+    }
+    assert len(keys) == 1
+    assert len(keys.pop()) > 40
+
+
+@contextmanager
+def stopped(web: Web, names: tuple[str, ...], *units: str) -> Iterator[None]:
+    """Stop units on some hosts, and start them again."""
+    for name in names:
+        web.output(name, "systemctl", "stop", *units)
+    try:
+        yield
+    finally:
+        for name in names:
+            web.output(name, "systemctl", "start", *units)
+        web.whole()
+
+
+def status_of_a_handshake(web: Web) -> int | None:
+    connection, response = web.socket()
+    connection.close()
+    return response.status
+
+
+def test_a_host_whose_daphne_is_away_gets_no_sockets(web: Web) -> None:
+    """Without the check of a handshake it would have the fewest and get them all."""
+    with stopped(web, (FIRST,), *UNITS):
+        end = time.monotonic() + 2 * NOTICED
+        while web.states("probe.sockets")[FIRST] != "DOWN":
+            assert time.monotonic() < end, web.states("probe.sockets")
+            time.sleep(0.2)
+        assert [status_of_a_handshake(web) for _ in range(6)] == [101] * 6
+        assert web.page().status == 200
+
+
+def test_without_a_host_a_visitor_is_told_when_to_come_again(web: Web) -> None:
+    with stopped(web, HOSTS, "apache2.service"):
+        time.sleep(NOTICED)
+        page = web.page()
+        assert (page.status, page.header("Retry-After")) == (503, "30")
+        assert page.answerer == "apache"
+        assert b"The site is being looked after" in page.body
+        connection, response = web.socket()
+        connection.close()
+        assert response.status == 503
+
+
+def test_a_site_that_is_closed_is_closed_on_every_host_and_its_hosts_stay_well(web: Web) -> None:
+    assert web.play("maintenance", site="probe", state="on").code == 0
+    try:
+        time.sleep(NOTICED)
+        pages = [web.page() for _ in range(4)]
+        assert {page.status for page in pages} == {503}
+        assert {page.header("Retry-After") for page in pages} == {"30"}
+        assert web.page("/healthz").status == 200  # which stays open
+        assert set(web.states().values()) == {"UP"}
+    finally:
+        assert web.play("maintenance", site="probe", state="off").code == 0
+    assert web.page().status == 200
+
+
+@pytest.mark.parametrize("how", ["apache", "machine"])
+def test_a_host_is_lost_and_its_sockets_come_back_on_the_other(web: Web, how: str) -> None:
+    """No page is lost but those that it was answering; each socket is closed, so that its browser opens another."""
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(SOCKETS):
+            connection, response = web.socket()
+            connections.append(stack.enter_context(connection))
+            assert response.status == 101
+        with web.visited() as visits:
+            time.sleep(1)  # of visits, before and after
+            if how == "apache":
+                web.output(SECOND, "systemctl", "kill", "--signal=KILL", "apache2.service")
+                web.run(SECOND, "systemctl", "stop", "apache2.service")
+            else:
+                subprocess.run(["docker", "kill", SECOND], check=True, capture_output=True)
+            try:
+                end = time.monotonic() + 2 * NOTICED
+                while not web.states()[SECOND].startswith("DOWN"):
+                    assert time.monotonic() < end, web.states()
+                    time.sleep(0.2)
+                time.sleep(2)
+                alive = 0
+                for connection in connections:
+                    try:
+                        connection.send_frame(b"still here?")
+                        alive += connection.message() == b"still here?"
+                    except (rawhttp.ClosedError, OSError):
+                        again, response = web.socket()
+                        stack.enter_context(again)
+                        assert response.status == 101
+                assert alive == SOCKETS // 2
+            finally:
+                if how == "apache":
+                    web.output(SECOND, "systemctl", "start", "apache2.service")
+                else:
+                    subprocess.run(["docker", "start", SECOND], check=True, capture_output=True)
+                web.whole(180)
+    print(f"{how}: {dict(visits.answers)}, longest {visits.longest:.1f} s")
+    assert visits.answers["200"] > 100
+    assert visits.failed <= 4, visits.answers  # at most what two visitors had under way
+    assert visits.longest < 20
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the probe project, to be changed."""
+    shutil.copytree(ROOT / "tests" / "projects" / "probe", tmp_path / "probe")
+    return tmp_path / "probe"
+
+
+def sites(web: Web, project: Path) -> dict[str, object]:
+    """Return the sites with another source of the probe."""
+    text = (ROOT / "molecule" / "web" / "hosts.yml").read_text(encoding="utf-8")
+    found = yaml.safe_load(text)["switchboard"]["vars"]["sites"]
+    found["probe"]["source"] = {"directory": str(project)}
+    return found
+
+
+def test_a_release_goes_from_host_to_host_and_no_request_fails(web: Web, project: Path) -> None:
+    before = {name: release_of(web, name) for name in HOSTS}
+    with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
+        file.write("\n# another release\n")
+    with web.visited() as visits, web.visited("/slow?seconds=3", 0.5) as slow:
+        run = web.play("deploy", site="probe", sites=sites(web, project))
+    assert run.code == 0, run.output[-4000:]
+    after = {name: release_of(web, name) for name in HOSTS}
+    assert len(set(after.values())) == 1
+    assert set(after.values()).isdisjoint(before.values())
+    print(
+        f"release: {dict(visits.answers)}, longest {visits.longest:.1f} s; slow {dict(slow.answers)}"
+    )
+    assert (visits.failed, slow.failed) == (0, 0), (visits, slow)
+    assert visits.answers["200"] > 300
+    web.whole(1)
+
+
+def test_a_bad_release_stops_at_the_first_host(web: Web, project: Path) -> None:
+    before = {name: release_of(web, name) for name in HOSTS}
+    with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
+        file.write("\nraise RuntimeError('a bad release')\n")
+    with web.visited() as visits:
+        run = web.play("deploy", site="probe", sites=sites(web, project))
+    assert run.code != 0
+    assert {name: release_of(web, name) for name in HOSTS} == before
+    assert re.search(rf"{FIRST} .*failed=1", run.output) or "failed" in run.output
+    refused = [
+        name for name in HOSTS if web.run(name, "test", "-e", "/srv/probe/failed").returncode == 0
+    ]
+    assert refused == [FIRST]
+    assert visits.failed == 0, visits.answers
+    web.whole(1)
+
+
+def test_a_host_that_a_killed_run_left_drained_comes_back(web: Web) -> None:
+    for backend in ("probe", "probe.sockets"):
+        web.haproxy(f"set server {backend}/{SECOND} state drain")
+    web.haproxy(f"set server plain/{SECOND} state maint")  # an operator's word
+    try:
+        assert web.states()[SECOND] == "DRAIN"
+        run = web.play("balancer")
+        assert run.code == 0, run.output[-4000:]
+        web.whole(10)
+        assert web.states("plain")[SECOND] == "MAINT"
+    finally:
+        web.haproxy(f"set server plain/{SECOND} state ready")
+
+
+def test_the_last_host_that_is_well_is_released_with_its_visitors(web: Web) -> None:
+    """Nobody could take over, and a release costs no request by itself."""
+    with stopped(web, (SECOND,), "apache2.service"):
+        time.sleep(NOTICED)
+        with web.visited() as visits:
+            run = web.play("deploy", "--limit", FIRST, site="probe")
+        assert run.code == 0, run.output[-4000:]
+        assert visits.failed == 0, visits.answers
