@@ -222,37 +222,36 @@ class Database:
             self.rename(self.kept, self.name)
 
 
-# Moves what one schema has into another: tables with their indexes and own sequences, views, types, routines. What an
-# extension brought stays. PostgreSQL documentation, "System Catalogs".
-MOVE = """
+# Does something with each thing that a schema has: tables with their indexes and own sequences, views, types, routines,
+# but for what an extension brought. PostgreSQL documentation, "System Catalogs".
+EACH = """
 SET LOCAL search_path = '';
 SET LOCAL lock_timeout = '60s';
-CREATE SCHEMA "{target}";
-DO $move$
+DO $each$
 DECLARE one record;
 BEGIN
   FOR one IN
     WITH kept AS (SELECT classid, objid, deptype FROM pg_depend WHERE deptype IN ('e', 'a', 'i'))
-    SELECT format('%s %s', CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-                  WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, oid::regclass) AS what
+    SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                  WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END AS kind, oid::regclass::text AS name
       FROM pg_class
-     WHERE relnamespace = '{source}'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+     WHERE relnamespace = '{schema}'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
        AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_class'::regclass AND objid = oid
                           AND (deptype = 'e' OR relkind = 'S'))
     UNION ALL
-    SELECT format('ROUTINE %s', oid::regprocedure) FROM pg_proc
-     WHERE pronamespace = '{source}'::regnamespace
-       AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_proc'::regclass AND objid = oid AND deptype = 'e')
+    SELECT 'ROUTINE', oid::regprocedure::text FROM pg_proc
+     WHERE pronamespace = '{schema}'::regnamespace
+       AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_proc'::regclass AND objid = oid AND deptype <> 'a')
     UNION ALL
-    SELECT format('TYPE %s', format_type(oid, NULL)) FROM pg_type
-     WHERE typnamespace = '{source}'::regnamespace AND typcategory <> 'A'
-       AND (typtype IN ('e', 'd', 'r')
-            OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = typrelid AND relkind = 'c'))
+    SELECT 'TYPE', format_type(oid, NULL) FROM pg_type
+     WHERE typnamespace = '{schema}'::regnamespace AND typcategory <> 'A'
+       AND (typtype IN ({types}) OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = typrelid AND relkind = 'c'))
        AND NOT EXISTS (SELECT FROM kept WHERE classid = 'pg_type'::regclass AND objid = oid AND deptype = 'e')
+     ORDER BY kind, name
   LOOP
-    EXECUTE format('ALTER %s SET SCHEMA %I', one.what, '{target}');
+    EXECUTE format('{does}', one.kind, one.name);
   END LOOP;
-END $move$;
+END $each$;
 """
 # A setting of pg_restore 17 that no earlier server knows; it stands before the first object.
 UNKNOWN = b"SET transaction_timeout = 0;\n"
@@ -263,7 +262,8 @@ HEAD_LINES = 40
 class Distant:
     """The site's database on another host, which a dump replaces with the rights of the site alone.
 
-    What was there moves to a schema of its own, in the transaction that loads the dump.
+    What was there moves to a schema of its own, in the transaction that loads the dump. It has no rights to another
+    database, where `Database` keeps it.
     """
 
     user: str
@@ -355,17 +355,24 @@ class Distant:
     def take(self) -> None:
         """Let the dump take its place."""
         self.alone()
-        self.script(MOVE.format(source="public", target=self.kept), load=True)
+        self.script(f'CREATE SCHEMA "{self.kept}";{moved("public", self.kept)}', load=True)
 
     def back(self) -> None:
         """Let what was there have its place again, where it was moved."""
         there = self.script(f"SELECT 1 FROM pg_namespace WHERE nspname = '{self.kept}'")  # noqa: S608 - a plain name
         if not there:
             return
-        failed = f"{self.kept}_failed"
-        away = MOVE.format(source="public", target=failed)
-        again = MOVE.format(source=self.kept, target="public").replace(
-            'CREATE SCHEMA "public";', ""
+        gone = EACH.format(
+            schema="public", types="'e', 'd', 'r'", does="DROP %s IF EXISTS %s CASCADE"
         )
         self.alone()
-        self.script(f'{away}{again}DROP SCHEMA "{failed}" CASCADE; DROP SCHEMA "{self.kept}";')
+        self.script(f'{gone}{moved(self.kept, "public")}DROP SCHEMA "{self.kept}";')
+
+
+def moved(source: str, target: str) -> str:
+    """Return the statements that move what one schema has into another.
+
+    A range type is not moved, since its functions do not go along: a dump that has one does not load beside it.
+    """
+    does = f'ALTER %s %s SET SCHEMA "{target}"'
+    return EACH.format(schema=source, types="'e', 'd'", does=does)

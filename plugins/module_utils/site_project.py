@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.site_environment import parse, read
+from ansible.module_utils.site_environment import parse, postgresql_of, read
 from ansible.module_utils.site_history import Refused, Releases
 
 FALLBACKS = "_FALLBACKS"  # the end of the name of a variable with earlier keys, commas between them
@@ -78,8 +78,10 @@ class Project:
 
     def hide(self, text: str) -> str:
         """Take the values of the site's environment that are or could be secrets out of a text."""
+        given = parse(self.files["secrets.env"]).values()
         secret = [
-            *parse(self.files["secrets.env"]).values(),
+            *given,
+            *((postgresql_of({"DATABASE_URL": url}) or {}).get("PGPASSWORD", "") for url in given),
             *",".join(parse(self.files["secret_key.env"]).values()).split(","),
             *(
                 value

@@ -1,4 +1,4 @@
-"""PostgreSQL: each site gets into its own database and no other, by the socket alone, and all its threads find room."""
+"""PostgreSQL: each site gets into its own database and no other, from where it is let in, and its threads find room."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ def ask(host: Host, user: str, database: str, statement: str) -> str:
     return str(host.check_output(SQL, user, database, statement)).strip()
 
 
-def test_each_site_gets_into_its_own_database(host: Host, databases: list[dict[str, Any]]) -> None:
+@pytest.fixture
+def own(databases: list[dict[str, Any]], deployed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the databases of sites that are on this host, too."""
+    names = [site["name"] for site in deployed["django"].get("sites", [])]
+    return [one for one in databases if one["name"] in names]
+
+
+def test_each_site_gets_into_its_own_database(host: Host, own: list[dict[str, Any]]) -> None:
     """Each site's user gets into the site's own database, in UTF-8, with the connections that it needs."""
-    for one in databases:
+    if not own:
+        pytest.skip("the sites are on other hosts")
+    for one in own:
         name = one["name"]
         told = ask(
             host,
@@ -38,27 +47,45 @@ def test_each_site_gets_into_its_own_database(host: Host, databases: list[dict[s
         assert told == f"{name}|UTF8|{name}|{one['connections']}|f"
 
 
-def test_nobody_else_gets_in(host: Host, databases: list[dict[str, Any]]) -> None:
+def test_a_site_gets_into_its_database_on_another_host(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """Each site whose rows are on another host gets in there, and only it can read with which password."""
+    if not deployed["database_elsewhere"]:
+        pytest.skip("no site of this host is on PostgreSQL of another one")
+    for name in deployed["database_elsewhere"]:
+        host.check_output("cd / && %s-manage check --database default", name)
+        secrets = f"/etc/switchboard/{name}/secrets.env"
+        assert host.check_output("stat -c '%%a %%U:%%G' %s", secrets) == f"640 root:{name}"
+        public = f"/etc/switchboard/{name}/settings.env"
+        assert "postgresql://" not in host.check_output("cat %s", public)
+
+
+def test_nobody_else_gets_in(
+    host: Host, databases: list[dict[str, Any]], own: list[dict[str, Any]]
+) -> None:
     """No other user gets into a site's database, under any name, and no site's user into another database."""
     for one in databases:
         name = one["name"]
+        strange = ("-d postgres", "-d template1", f"-d {name} -U postgres")
         for user, words in (
             ("nobody", f"-d {name}"),
             ("nobody", f"-d {name} -U {name}"),
             ("nobody", f"-d {name} -U postgres"),
-            (name, "-d postgres"),
-            (name, "-d template1"),
-            (name, f"-d {name} -U postgres"),
+            *((name, words) for words in strange if one in own),
         ):
             tried = host.run(f"runuser -u {user} -- psql -X -w {words} -c 'SELECT 1'")
             assert tried.rc == 2, f"{user} {words}: {tried.stdout}"
             assert re.search("pg_hba.conf|authentication failed", tried.stderr), tried.stderr
 
 
-def test_it_listens_on_its_socket_alone(host: Host, databases: list[dict[str, Any]]) -> None:
-    """PostgreSQL listens on no TCP port."""
-    rows = host.check_output("ss -Hltnp")
-    assert "postgres" not in rows, rows
+def test_it_listens_where_it_is_told_to(
+    host: Host, deployed: dict[str, Any], databases: list[dict[str, Any]]
+) -> None:
+    """PostgreSQL listens on no TCP port, or on that of its private address for web hosts elsewhere."""
+    rows = [row for row in host.check_output("ss -Hltnp").splitlines() if "postgres" in row]
+    addresses = {row.split()[3].rpartition(":")[0].strip("[]") for row in rows}
+    assert addresses == {deployed["postgresql"]["address"]} - {""}, rows
 
 
 def test_it_runs_with_what_is_written(host: Host, databases: list[dict[str, Any]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tools.bench import Host
 
 SITE = "graphspace"
 # The demonstration site without what needs Kafka.
-ENTRY = {
+ENTRY: dict[str, Any] = {
     "database": "postgresql",
     "source": {"directory": "demo"},
     "settings": "graphspace.settings",
@@ -107,8 +106,5 @@ class Pair:
 
 def changed(run: Told) -> list[int]:
     """Return how many changes each host had."""
-    return [int(number) for number in re.findall(r"(\d+) changed", run.output)] or [-1]
-
-
-def waited(seconds: float, what: str) -> None:
-    time.sleep(seconds)
+    found = re.findall(r"(?:(\d+) (?:changed|would change)|changed=(\d+) )", run.output)
+    return [int(first or second) for first, second in found] or [-1]

@@ -116,3 +116,27 @@ def test_a_broker_beside_its_pages_is_alone() -> None:
     assert (told["kafka_brokers"], told["kafka_authentication"]) == ([], False)
     assert (told["kafka_tls_ca"], told["certificates_peers"]) == ("", [])
     assert told["switchboard_kafka"] == told["kafka_address"] + ":9092" == "127.0.0.1:9092"
+
+
+def test_a_database_host_lets_the_web_hosts_of_its_sites_in() -> None:
+    sites = {"lab": {"database": "postgresql"}}
+    names = {"web1": "10.0.0.11", "web2": "10.0.0.12", "db1": "10.0.0.15"}
+    some: dict[str, Any] = {
+        name: {"switchboard_address": address, "sites": sites} for name, address in names.items()
+    }
+    groups = {"web": ["web1", "web2"], "database": ["db1"]}
+    told = cluster_settings(groups, some, "db1")
+    assert told["certificates_peers"] == [
+        {"name": "postgresql", "group": "postgres", "names": ["10.0.0.15", "db1"]}
+    ]
+    assert told["postgresql_address"] == "10.0.0.15"
+    assert told["postgresql_clients"] == ["10.0.0.11", "10.0.0.12"]
+    folder = "/etc/switchboard/certificates/peers/postgresql"
+    assert told["postgresql_tls_key"] == f"{folder}/privkey.pem"
+    assert cluster_settings(groups, some, "web1")["certificates_peers_ca"]
+    assert cluster_settings(groups, some, "web1")["postgresql_address"] == ""
+    some["db1"] |= {"postgresql_clients": ["10.0.0.0/24"]}
+    assert cluster_settings(groups, some, "db1")["postgresql_clients"] == ["10.0.0.0/24"]
+    for one in some.values():
+        one["sites"] = {"lab": {}}
+    assert cluster_settings(groups, some, "db1")["certificates_peers"] == []

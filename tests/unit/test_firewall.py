@@ -85,6 +85,15 @@ def test_ports_of_a_cluster_are_for_the_other_hosts_alone() -> None:
         firewall_services(groups, hostvars, "a")
 
 
+def test_the_port_of_postgresql_is_for_its_clients_alone() -> None:
+    groups = {"switchboard": ["a", "b"], "database": ["a"]}
+    hosts: dict[str, Any] = {"a": {"postgresql_port": 5433}, "b": {}}
+    (found,) = firewall_services(groups, hosts, "a", ["10.0.0.11", "10.0.1.0/24"])
+    assert (found["port"], found["from"]) == (5433, ["10.0.0.11", "10.0.1.0/24"])
+    assert firewall_services(groups, hosts, "a") == []
+    assert firewall_services(groups, hosts, "b", ["10.0.0.11"]) == []
+
+
 def test_the_table_drops_what_no_rule_lets_in() -> None:
     lines = firewall_lines(firewall_ssh([22, 2222], ["192.0.2.0/24"]))
     text = rendered({"lines": lines, "ping": False, "unit": "x"}, "firewall/firewall.nft.j2")

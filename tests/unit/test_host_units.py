@@ -101,6 +101,13 @@ def test_systemd_reads_its_files_anew_where_it_must(told: dict[str, str]) -> Non
     assert host.commands[0] == ("daemon-reload",)
 
 
+def test_a_new_folder_of_drop_ins_is_read_though_systemd_does_not_say_so() -> None:
+    host = Recorded(a=[{}])
+    plan = {step: ["a.service"] if step == "restarted" else [] for step in (*STEPS, "paused")}
+    bring_up(host, plan, 3, 0, anew=True)
+    assert host.commands[:2] == [("daemon-reload",), ("restart", "a.service")]
+
+
 def test_a_unit_that_tries_again_and_again_with_an_older_file_begins_with_the_new_one() -> None:
     host = Recorded(a=[state("activating", NeedDaemonReload="yes"), {}])
     act(host, started=["a"])

@@ -192,6 +192,14 @@ OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
             {"fault": "nobody has one. Add it."},
             "sites.lab.database is postgresql: nobody has one. Add it.",
         ),
+        ({"database": "postgresql"}, {}, {**AWAY, "newer": True}, ""),
+        (
+            {"database": "postgresql"},
+            {},
+            {**AWAY, "newer": True, "backed_up": True},
+            "sites.lab.database is postgresql: the Debian of db1 is newer than this host's, whose pg_dump makes no "
+            "snapshot of it. Upgrade this host first, or leave backup_repository empty until then.",
+        ),
         (
             {"database": "postgresql", "environment": {"URL": "{database_url}"}},
             {},

@@ -161,6 +161,29 @@ def test_kafkas_passwords_are_made_and_those_of_earlier_runs_taken_over(lab: Pat
     assert "lacks no secret" in make(lab).stdout
 
 
+def test_the_passwords_of_a_database_on_another_host_are_made(lab: Path) -> None:
+    sites = lab / "group_vars" / "all" / "sites.yml"
+    content = yaml.safe_load(sites.read_text())
+    content["sites"]["graphspace"]["database"] = "postgresql"
+    sites.write_text(yaml.safe_dump(content))
+    (lab / "group_vars" / "all" / "backup.yml").unlink()
+    assert "lacks no secret" in make(lab).stdout
+    hosts = {name: {"switchboard_address": name} for name in ("10.0.0.11", "10.0.0.15")}
+    children: dict[str, Any] = {
+        "web": {"hosts": {"10.0.0.11": {}}},
+        "database": {"hosts": {"10.0.0.15": {}}},
+    }
+    told = {"switchboard": {"hosts": hosts, "children": children}}
+    (lab / "hosts.yml").write_text(yaml.safe_dump(told))
+    plain = lab / ".private" / "secrets"
+    plain.mkdir(parents=True)
+    (plain / "postgresql-graphspace").write_text("of-an-earlier-run\n")
+    done = make(lab)
+    assert "made switchboard_secrets.postgresql.graphspace." in done.stdout, done.stderr
+    assert opened(lab)["switchboard_secrets"] == {"postgresql": {"graphspace": "of-an-earlier-run"}}
+    assert [*plain.iterdir()] == []
+
+
 def test_what_stands_in_another_file_is_not_hidden(lab: Path) -> None:
     text = (
         "kafka_authentication: true\nswitchboard_secrets: {kafka: {broker: of-the-team-itself}}\n"

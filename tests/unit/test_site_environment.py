@@ -109,3 +109,33 @@ def test_a_candidate_is_read_in_the_place_of_the_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         site_environment.read(tmp_path / "none")
+
+
+SERVER = "postgresql://lab:a%2Bb%40c@10.0.0.5:5433/lab?sslmode=verify-full&sslrootcert=/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("", "sqlite"),
+        ("sqlite:////srv/lab/data/lab.sqlite3", "sqlite"),
+        ("postgresql:///lab?host=/run/postgresql&port=5432", "postgresql"),
+        (SERVER, "postgresql at 10.0.0.5"),
+        ("postgres://lab:x@[2001:db8::5]/lab", "postgresql at 2001:db8::5"),
+        ("postgres://lab:x@db1:5432,db2:5432/lab", "postgresql at db1:5432,db2:5432"),
+    ],
+)
+def test_an_environment_says_where_the_rows_are(url: str, place: str) -> None:
+    assert site_environment.database_of({"DATABASE_URL": url}) == place
+
+
+def test_programs_of_postgresql_get_in_by_what_the_url_says() -> None:
+    assert site_environment.postgresql_of({"DATABASE_URL": SERVER}) == {
+        "PGHOST": "10.0.0.5",
+        "PGPORT": "5433",
+        "PGUSER": "lab",
+        "PGPASSWORD": "a+b@c",
+        "PGDATABASE": "lab",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/ca.pem",
+    }

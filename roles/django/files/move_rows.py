@@ -180,7 +180,8 @@ def empty(new: Any) -> None:
         if found:
             raise Refused(
                 f"the database {name} of PostgreSQL has rows already: {', '.join(found)}. They would be replaced. Keep "
-                f"them elsewhere if they matter, then `sudo -u postgres dropdb {name}`, and run this again."
+                f"them elsewhere if they matter, then `sudo -u postgres dropdb {name}` on the host that has it, and "
+                "run this again."
             )
     mark(new, f"'{MARK}'")
 
