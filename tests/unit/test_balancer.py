@@ -67,6 +67,7 @@ def test_hosts_with_sites_of_their_own_are_changed_together() -> None:
     assert web_serial(GROUPS, hosts()) == 1
     assert web_serial(GROUPS, hosts() | {"two": {"switchboard_address": "10.0.0.2"}}) == "100%"
     assert web_serial(GROUPS, hosts() | {"two": {"sites": {"lab": LAB}}}) == "100%"
+    assert web_serial(GROUPS, {}) == "100%"  # as where the syntax alone is checked
 
 
 @pytest.mark.parametrize(
