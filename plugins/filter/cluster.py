@@ -198,9 +198,41 @@ def _kafka(groups: Groups, hostvars: Mapping[str, Any], host: str, folder: str) 
     }
 
 
+def kafka_zookeeper_fault(
+    groups: Groups, hostvars: Mapping[str, Any], connect: str, user: str, password: str
+) -> str:
+    """Return why servers of ZooKeeper that the inventory has would not let Kafka in, or an empty text.
+
+    Args:
+        groups: the inventory's groups.
+        hostvars: the variables of each host.
+        connect: where Kafka looks for ZooKeeper (``kafka_zookeeper_connect``).
+        user: as whom, empty for nobody.
+        password: with which password; it is not shown.
+    """
+    asked = {
+        server.rpartition(":")[0].strip("[]") for server in connect.partition("/")[0].split(",")
+    }
+    for name in groups.get("zookeeper", []):
+        users = hostvars[name].get("zookeeper_users") or {}
+        if not users or hostvars[name].get(ADDRESS) not in asked:
+            continue
+        if not user:
+            return f"zookeeper_users of {name} lets {', '.join(map(str, users))} in and nobody else"
+        if user not in users:
+            return f"zookeeper_users of {name} has no {user}"
+        if str(users[user]) != password:
+            return f"zookeeper_users of {name} has another password for {user} than kafka_zookeeper_password"
+    return ""
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
-        return {"cluster_settings": cluster_settings, "site_database": site_database}
+        return {
+            "cluster_settings": cluster_settings,
+            "kafka_zookeeper_fault": kafka_zookeeper_fault,
+            "site_database": site_database,
+        }

@@ -17,7 +17,11 @@ WORD = re.compile(r"[!#%-\[\]-~]+")  # Java puts something else in the place of 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 RESOURCE = re.compile(r"[A-Za-z0-9._-]*\*?")
 LISTENER = re.compile(r"[A-Z][A-Z0-9_]*")
+PATH = re.compile(r"(/[A-Za-z0-9._@+-]+)+")  # as ${directory:…:…} of server.properties can have it
 SHORTEST = 12  # characters of a password; who hears a log-in by SCRAM may guess at it afterwards
+REAUTHENTICATE = (
+    3_600_000  # milliseconds after which a connection shows its password again (KIP-368)
+)
 QUOTAS = (
     *("producer_byte_rate", "consumer_byte_rate"),
     *("request_percentage", "controller_mutation_rate"),
@@ -94,6 +98,8 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
             "authorizer.class.name": AUTHORIZERS[settings["mode"]],
             "allow.everyone.if.no.acl.found": False,
             "super.users": f"User:{settings['broker_user']}",
+            # a password that was changed, or a user that is gone, is out of it after this time
+            "connections.max.reauth.ms": REAUTHENTICATE,
         }
     if settings["tls_certificate"]:
         names = {
@@ -183,6 +189,14 @@ def kafka_security_rules(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"TLS takes a certificate, its key and the CA, and {lacking} is empty.",
             "Set all three, or none.",
         )
+    for key in ("tls_certificate", "tls_key", "tls_ca", "zookeeper_tls_keystore"):
+        if settings[key] and not PATH.fullmatch(str(settings[key])):
+            refuse(
+                key,
+                settings[key],
+                "that is no absolute path of letters, digits, dots, hyphens and underscores.",
+                "Name a file on the host by such a path.",
+            )
     if settings["zookeeper_tls_keystore"] and not settings["tls_ca"]:
         refuse(
             "zookeeper_tls_keystore",

@@ -80,6 +80,32 @@ def zookeeper_turn(
     return {"next": due[0] if due else "", "fault": ""}
 
 
+def zookeeper_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) -> str:
+    """Return why servers with the old and the new configuration would not follow one another, or an empty text.
+
+    Args:
+        running: what the host's zoo.cfg says of its ensemble (``sslQuorum``, ``server.*``) and ``dataDir``; nothing
+            where there is none.
+        wanted: what it shall say.
+    """
+    before, after = (
+        {key: str(value).lower() for key, value in lines.items() if _of_ensemble(key)}
+        for lines in (running, wanted)
+    )
+    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
+    if not running or not changed:
+        return ""
+    shown = "; ".join(
+        f"{key} is {before.get(key, 'not there')} where the server runs, and is to be {after.get(key, 'taken away')}"
+        for key in changed
+    )
+    return f"{shown}, and servers that differ in that do not follow one another."
+
+
+def _of_ensemble(key: str) -> bool:
+    return key == "sslQuorum" or key.startswith("server.")
+
+
 def zookeeper_empty_fault(
     hosts: Iterable[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]], path: str
 ) -> str:
@@ -118,6 +144,7 @@ class FilterModule:
         return {
             "zookeeper_empty_fault": zookeeper_empty_fault,
             "zookeeper_jaas": zookeeper_jaas,
+            "zookeeper_switch_fault": zookeeper_switch_fault,
             "zookeeper_turn": zookeeper_turn,
             "zookeeper_users_fault": zookeeper_users_fault,
         }

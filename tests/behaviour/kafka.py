@@ -58,7 +58,7 @@ def act():
             answer[name]["own"] = {entry.name: entry.value for entry in entries if int(entry.source) == 1}
         return answer
     if job["do"] == "create":
-        return done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=1)]))
+        return done(admin.create_topics([NewTopic(job["topic"], num_partitions=1, replication_factor=-1)]))
     if job["do"] == "delete":
         return done(admin.delete_topics([job["topic"]]))
     if job["do"] == "produce":

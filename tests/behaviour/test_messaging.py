@@ -67,6 +67,13 @@ def kafka_servers(host: Host, deployed: dict[str, Any]) -> str:
 
 
 @pytest.fixture
+def alone(host: Host, kafka_servers: str) -> None:
+    """Leave a broker that works with others to tests/cluster, which looks at all of them meanwhile."""
+    if "," in properties(host, "/etc/kafka/server.properties")["zookeeper.connect"]:
+        pytest.skip("the broker is not alone: tests/cluster does that to it")
+
+
+@pytest.fixture
 def own_topic(host: Host, kafka_servers: str) -> Iterator[str]:
     """Return the name of a topic that exists for one test alone."""
     topic = f"switchboard-test-{uuid.uuid4()}"
@@ -288,7 +295,12 @@ def test_the_broker_is_registered_in_zookeeper(
     config = properties(host, "/etc/kafka/server.properties")
     _, _, below = config["zookeeper.connect"].partition("/")
     place = f"/{below}/brokers/ids".replace("//", "/")
-    said = host.check_output(f"zookeeper-shell.sh {servers} ls {place} 2>&1")
+    login = ""
+    if host.file("/etc/kafka/jaas.conf").exists and host.file("/etc/kafka/jaas.conf").contains(
+        "^Client"
+    ):
+        login = "KAFKA_OPTS=-Djava.security.auth.login.config=/etc/kafka/jaas.conf "
+    said = host.check_output(f"{login}zookeeper-shell.sh {servers} ls {place} 2>&1")
     assert config["broker.id"] in said.splitlines()[-1].strip("[]").split(", ")
 
 
@@ -350,7 +362,7 @@ def test_kafka_has_time_to_hand_over(host: Host, kafka_servers: str) -> None:
 
 
 @pytest.mark.disruptive
-def test_it_comes_back_after_a_kill(host: Host, service: tuple[str, str]) -> None:
+def test_it_comes_back_after_a_kill(host: Host, alone: None, service: tuple[str, str]) -> None:
     unit, _ = service
     before = main_pid(host, unit)
     host.check_output("kill -9 %s", before)
@@ -372,7 +384,7 @@ def test_zookeeper_comes_back_from_the_sixth_kill_too(host: Host, zookeeper_port
 
 @pytest.mark.disruptive
 def test_kafka_outlives_a_restart_of_zookeeper(
-    host: Host, zookeeper_port: int, kafka_servers: str, own_topic: str
+    host: Host, alone: None, zookeeper_port: int, kafka_servers: str, own_topic: str
 ) -> None:
     before = main_pid(host, "kafka.service")
     host.check_output("systemctl restart zookeeper.service")
@@ -384,7 +396,7 @@ def test_kafka_outlives_a_restart_of_zookeeper(
 
 @pytest.mark.disruptive
 def test_kafka_keeps_its_records_over_a_clean_stop(
-    host: Host, kafka_servers: str, own_topic: str
+    host: Host, alone: None, kafka_servers: str, own_topic: str
 ) -> None:
     value = f"record {uuid.uuid4()}"
     client(host, kafka_servers, do="produce", topic=own_topic, value=value)

@@ -32,6 +32,7 @@ found = {"brokers": sorted(told["brokers"]), "controller": told["controller"], "
 print(json.dumps({**found, "leaders": leaders}))
 """
 TOPIC = "tests.records"
+PEERS = "/etc/switchboard/certificates/peers"
 ASK = """
 import socket, sys
 with socket.create_connection(("127.0.0.1", 2181), 5) as connection:
@@ -131,17 +132,21 @@ class Cluster:
             assert time.monotonic() < end, [first, *others]
             time.sleep(0.5)  # between two looks; the assertion above ends them
 
+    @property
+    def brokers_at(self) -> str:
+        """Return how a client is told of all brokers."""
+        return ",".join(f"{address}:9092" for address in self.addresses.values())
+
     def named(self, number: int) -> str:
         """Return the host of a broker."""
         return list(self.addresses)[number - 1]
 
     @contextmanager
-    def sending(self) -> Iterator[Written]:
-        """Let producers on the first host send meanwhile; what became of the records is there at the end."""
-        first = next(iter(self.addresses))
-        servers = ",".join(f"{address}:9092" for address in self.addresses.values())
-        command = ["docker", "exec", "-i", first, "python3", "/root/records.py"]
-        command += [servers, "tests", self.kafka_users["tests"], TOPIC]
+    def sending(self, name: str = "") -> Iterator[Written]:
+        """Let producers on a host, the first one, send meanwhile; what became of the records is there at the end."""
+        name = name or next(iter(self.addresses))
+        command = ["docker", "exec", "-i", name, "python3", "/root/records.py"]
+        command += [self.brokers_at, "tests", self.kafka_users["tests"], TOPIC]
         sent, pipe = Written(TOPIC), subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             assert process.stdout
@@ -181,6 +186,12 @@ class Cluster:
         return sorted(set(range(1, written.told["acknowledged"] + 1)) - there)
 
 
+def arguments_and_journal(cluster: Cluster, name: str, unit: str) -> str:
+    """Return the arguments of all processes of a host, and what a unit has written into the journal."""
+    arguments = cluster.output(name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    return arguments + cluster.output(name, "journalctl", "--no-pager", f"--unit={unit}")
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """Return the hosts, with a client on the first of them."""
@@ -195,6 +206,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
         first, "apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-kazoo"
     )
     for path in (CLIENT, RECORDS):
-        copy = ["docker", "cp", "-q", str(path), f"{first}:/root/"]
-        subprocess.run(copy, check=True, capture_output=True)
+        for name in addresses:
+            copy = ["docker", "cp", "-q", str(path), f"{name}:/root/"]
+            subprocess.run(copy, check=True, capture_output=True)
     return found

@@ -7,6 +7,7 @@ what became of the records is said as JSON.
 from __future__ import annotations
 
 import json
+import platform
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 PRODUCERS = 3
-PAUSE = 0.01  # seconds between two records of one producer
+PAUSE = 0.02  # seconds between two records of one producer
 PATIENCE = 60  # seconds after which a record counts as failed, and the consumer gives up
 
 
@@ -24,8 +25,8 @@ class Sender(threading.Thread):
     """One producer, and what it was told of its records."""
 
     def __init__(self, number: int, common: dict[str, Any], topic: str, ended: threading.Event):
-        super().__init__(daemon=True)
-        self.number, self.topic, self.ended = number, topic, ended
+        super().__init__(daemon=True, name=f"{platform.node()}:{number}")
+        self.topic, self.ended = topic, ended
         self.producer = Producer(
             {**common, "acks": "all", "linger.ms": 0, "message.timeout.ms": PATIENCE * 1000}
         )
@@ -44,11 +45,12 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """Send until the end, and wait for what is on its way."""
         self.last = time.monotonic()
-        while not self.ended.is_set():
+        while not self.sent or not self.ended.is_set():
             self.sent += 1
-            value = f"{self.number}:{self.sent}"
+            value = f"{self.name}:{self.sent}"
             self.producer.produce(self.topic, value.encode(), on_delivery=self.told)
-            self.producer.poll(PAUSE)
+            self.producer.poll(0)
+            time.sleep(PAUSE)  # so that the load is the same everywhere
         self.producer.flush(PATIENCE + 10)
 
 
@@ -71,7 +73,7 @@ def consumed(consumer: Consumer, topic: str, begin: dict[int, int]) -> Counter[s
         assert time.monotonic() < end, f"partitions {sorted(open_)} are not read in time"
         message = consumer.poll(1)
         if message is None or message.error():
-            continue
+            continue  # the deadline above ends it
         found[(message.value() or b"").decode()] += 1
         if (message.offset() or 0) + 1 >= behind[message.partition() or 0]:
             open_.discard(message.partition() or 0)

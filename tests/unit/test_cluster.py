@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.filter.cluster import cluster_settings
+from plugins.filter.cluster import cluster_settings, kafka_zookeeper_fault
 
 GROUPS = {"zookeeper": ["one", "two", "three"]}
 
@@ -140,3 +140,18 @@ def test_a_database_host_lets_the_web_hosts_of_its_sites_in() -> None:
     for one in some.values():
         one["sites"] = {"lab": {}}
     assert cluster_settings(groups, some, "db1")["certificates_peers"] == []
+
+
+def test_kafka_is_let_in_by_the_servers_that_it_asks() -> None:
+    some = bus(zookeeper_users={"kafka": "s3cr3t", "tests": "other"})
+    where = "10.0.0.1:2281,10.0.0.2:2281"
+    assert kafka_zookeeper_fault(ALL, some, where, "kafka", "s3cr3t") == ""
+    assert kafka_zookeeper_fault(ALL, some, "10.0.0.1:2281,10.9.9.9:2281", "", "") == ""
+    for user, password, told in (
+        ("kafka", "another", "zookeeper_users of two has another password for kafka"),
+        ("lab", "s3cr3t", "zookeeper_users of two has no lab"),
+        ("", "", "zookeeper_users of two lets kafka, tests in and nobody else"),
+    ):
+        fault = kafka_zookeeper_fault(ALL, some, where, user, password)
+        assert fault.startswith(told)
+        assert "s3cr3t" not in fault

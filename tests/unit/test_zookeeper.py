@@ -9,6 +9,7 @@ import pytest
 from plugins.filter.zookeeper import (
     zookeeper_empty_fault,
     zookeeper_jaas,
+    zookeeper_switch_fault,
     zookeeper_turn,
     zookeeper_users_fault,
 )
@@ -115,3 +116,15 @@ def test_a_majority_without_data_is_refused_where_another_has_some(data: str, re
     assert zookeeper_empty_fault([*hosts, alone], [], "log") == ""
     assert refused in fault
     assert bool(refused) == bool(fault)
+
+
+def test_what_servers_of_an_ensemble_must_share_is_not_changed_one_by_one() -> None:
+    running = {"dataDir": "/data", "sslQuorum": "true", "server.1": "a:2888:3888"}
+    wanted: dict[str, Any] = {**running, "dataDir": "/other", "sslQuorum": True}
+    assert zookeeper_switch_fault(running, wanted) == ""
+    assert zookeeper_switch_fault({}, wanted) == ""
+    plain = {key: value for key, value in wanted.items() if key != "sslQuorum"}
+    told = zookeeper_switch_fault(running, plain)
+    assert told.startswith("sslQuorum is true where the server runs, and is to be taken away,")
+    told = zookeeper_switch_fault({"dataDir": "/data"}, wanted)
+    assert "server.1 is not there where the server runs, and is to be a:2888:3888" in told
