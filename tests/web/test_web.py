@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -15,12 +17,15 @@ import pytest
 import yaml
 
 from tests.behaviour import rawhttp
+from tests.behaviour.test_routing import SMUGGLING_BACKEND
+from tests.live.people import Person, Target
 from tests.web.conftest import BALANCER, HOSTS, Web
 from tools.common import ROOT
 
 FIRST, SECOND = HOSTS
 UNITS = ("daphne-probe.socket", "daphne-probe@1.service")
 SOCKETS = 12
+long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 # Seconds until HAProxy counts a host as lost: two checks of 2 s each, the last of which may take as long.
 NOTICED = 8
 
@@ -93,6 +98,34 @@ def test_both_hosts_sign_with_one_key(web: Web) -> None:
     assert len(keys.pop()) > 40
 
 
+def test_a_visitor_is_signed_in_on_both_hosts(web: Web) -> None:
+    """The rows, with the sessions, are on a third host, and one key signs them."""
+
+    def pages() -> dict[str, int]:
+        log = "/var/log/apache2/graphspace/access.json"
+        count = f'grep -c \'"path":"/groups/"\' {log} || true'
+        return {name: int(web.output(name, "sh", "-c", count)) for name in HOSTS}
+
+    async def visit() -> None:
+        target = Target(web.front, 80, "graphspace.test")
+        ada = await Person.sign_in(target, "ada", "a-password-for-test-hosts")
+        try:
+            for _ in range(6):
+                assert "ada" in await ada.page("/groups/")  # which asks strangers to sign in
+        finally:
+            await ada.session.close()
+
+    before = pages()
+    asyncio.run(visit())
+    after = pages()
+    assert {name: after[name] - before[name] for name in HOSTS} == {FIRST: 3, SECOND: 3}
+
+
+def test_a_timer_is_on_the_first_host_alone(web: Web) -> None:
+    timer = ("systemctl", "is-active", "django-graphspace.digest.timer")
+    assert [web.run(name, *timer).stdout.strip() for name in HOSTS] == ["active", "inactive"]
+
+
 @contextmanager
 def stopped(web: Web, names: tuple[str, ...], *units: str) -> Iterator[None]:
     """Stop units on some hosts, and start them again."""
@@ -123,6 +156,24 @@ def test_a_host_whose_daphne_is_away_gets_no_sockets(web: Web) -> None:
         assert web.page().status == 200
 
 
+def test_nothing_follows_a_refused_handshake_to_what_refused_it(web: Web) -> None:
+    """R24 of the routing contract, with the server of its test in the place of Daphne on both hosts."""
+    with stopped(web, HOSTS, *UNITS), ExitStack() as stack:
+        for name in HOSTS:
+            command = ("systemd-run", "--unit=test-backend", "--collect", "python3", "-c")
+            web.output(name, *command, SMUGGLING_BACKEND, "9109")
+            stack.callback(web.run, name, "systemctl", "stop", "test-backend.service")
+        end = time.monotonic() + 2 * NOTICED
+        while set(web.states("probe.sockets").values()) != {"UP"}:
+            assert time.monotonic() < end, web.states("probe.sockets")
+            time.sleep(0.2)
+        connection, refused = web.socket("/live/deny")
+        with connection:
+            assert (refused.status, refused.answerer) == (403, "backend")
+            connection.send(rawhttp.get("/secret", "probe.test"))
+            assert connection.response().answerer == "mod_wsgi"
+
+
 def test_without_a_host_a_visitor_is_told_when_to_come_again(web: Web) -> None:
     with stopped(web, HOSTS, "apache2.service"):
         time.sleep(NOTICED)
@@ -149,7 +200,7 @@ def test_a_site_that_is_closed_is_closed_on_every_host_and_its_hosts_stay_well(w
     assert web.page().status == 200
 
 
-@pytest.mark.parametrize("how", ["apache", "machine"])
+@pytest.mark.parametrize("how", [pytest.param("apache", marks=long), "machine"])
 def test_a_host_is_lost_and_its_sockets_come_back_on_the_other(web: Web, how: str) -> None:
     """No page is lost but those that it was answering; each socket is closed, so that its browser opens another."""
     with ExitStack() as stack:
@@ -257,6 +308,7 @@ def test_a_host_that_a_killed_run_left_drained_comes_back(web: Web) -> None:
         web.haproxy(f"set server plain/{SECOND} state ready")
 
 
+@long
 def test_the_last_host_that_is_well_is_released_with_its_visitors(web: Web) -> None:
     """Nobody could take over, and a release costs no request by itself."""
     with stopped(web, (SECOND,), "apache2.service"):
