@@ -153,8 +153,18 @@ def test_challenges_are_answered_over_plain_http(
         assert answer.status in gone, site.name
 
 
-def test_keys_are_for_root_alone(host: Host, deployed: dict[str, Any], sites: list[Site]) -> None:
+@pytest.fixture(scope="module")
+def keeper(host: Host, deployed: dict[str, Any], request: pytest.FixtureRequest) -> Host:
+    """Return the host that has the certificates: the web host, or the balancer before it."""
+    inventory = request.config.option.ansible_inventory
+    names = deployed.get("balancers", [])[:1]
+    found = [Host.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in names]
+    return (*found, host)[0]
+
+
+def test_keys_are_for_root_alone(keeper: Host, deployed: dict[str, Any], sites: list[Site]) -> None:
     """Private keys are for root alone."""
+    host = keeper
     for site in sites:
         folder = host.file(f"{deployed['certificates']['dir']}/{site.name}")
         key = host.file(f"{folder.path}/privkey.pem")
@@ -164,25 +174,26 @@ def test_keys_are_for_root_alone(host: Host, deployed: dict[str, Any], sites: li
 
 
 def test_certificates_of_acme_are_renewed_by_a_timer(
-    host: Host, deployed: dict[str, Any], sites: list[Site]
+    keeper: Host, deployed: dict[str, Any], sites: list[Site]
 ) -> None:
     """A timer renews the certificates of ACME."""
     acme = [site for site in sites if source(deployed, site) == "acme"]
     if not acme:
         pytest.skip("no site of this host asks an ACME service")
-    state = host.run("systemctl is-active certbot.timer; systemctl is-enabled certbot.timer")
+    state = keeper.run("systemctl is-active certbot.timer; systemctl is-enabled certbot.timer")
     assert state.stdout.split() == ["active", "enabled"]
 
 
 @pytest.mark.disruptive
 def test_a_renewal_is_taken_up_without_a_restart(
-    host: Host, deployed: dict[str, Any], sites: list[Site]
+    keeper: Host, deployed: dict[str, Any], sites: list[Site]
 ) -> None:
     acme = [site for site in sites if source(deployed, site) == "acme"]
     if not acme:
         pytest.skip("no site of this host asks an ACME service")
+    host, unit = keeper, "haproxy.service" if acme[0].balanced else "apache2.service"
     before = certificate(acme[0]).serial_number
-    main = host.check_output("systemctl show --property=MainPID --value apache2.service")
+    main = host.check_output("systemctl show --property=MainPID --value %s", unit)
     # As the timer does it, in the unit and its sandbox, but for its waiting for the day.
     folder = "/run/systemd/system/certbot.service.d"
     command = f"/usr/bin/certbot -q renew --no-random-sleep-on-renew --force-renewal --cert-name {acme[0].name}"
@@ -198,5 +209,5 @@ def test_a_renewal_is_taken_up_without_a_restart(
         host.check_output("rm -r %s && systemctl daemon-reload", folder)
     assert done.rc == 0, journal(host, "certbot") + journal(host, "pebble")
     assert certificate(acme[0]).serial_number != before
-    assert host.check_output("systemctl show --property=MainPID --value apache2.service") == main
+    assert host.check_output("systemctl show --property=MainPID --value %s", unit) == main
     assert acme[0].page("/").answerer == "mod_wsgi"
