@@ -367,7 +367,11 @@ def main() -> int:
         "lint": lint,
         "demo": demo_tests,
     }
-    alone: dict[str, Callable[[Outcome], None]] = {"quick": quick}  # a part of the others
+    # a part of the others; what takes longer than all of them should
+    alone: dict[str, Callable[[Outcome], None]] = {
+        "quick": quick,
+        "whole": pytest_step("tests/whole"),
+    }
     former = (ROOT / "tests" / "upgrade" / "from").read_text(encoding="utf-8").strip()
     there = run(["git", "cat-file", "-e", f"{former}^{{commit}}"], check=False).returncode == 0
     if not there and "upgrade" not in wanted:

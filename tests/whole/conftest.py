@@ -22,6 +22,7 @@ INVENTORY = ROOT / "inventory" / "cluster"
 PASSWORD = "people-of-a-test"
 # Several test hosts share one machine; and people who sign in, whose password is theirs alone.
 SMALL: dict[str, Any] = {
+    "loadbalancer_max_connections": 4000,  # a test host may open few files
     "zookeeper_heap_mb": 128,
     "kafka_heap_mb": 384,
     "postgresql_shared_buffers_mb": 128,
