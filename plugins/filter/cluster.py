@@ -20,10 +20,18 @@ READERS = {"postgresql": "postgres"}
 Groups = Mapping[str, Sequence[str]]
 
 
-def members(groups: Groups, hostvars: Mapping[str, Any], group: str) -> dict[str, dict[str, Any]]:
+def reached(groups: Groups, hostvars: Mapping[str, Any], group: str) -> list[str]:
     """Return the hosts of a group that are reached from others: those with a private address.
 
     There are some where the group has several, or where its clients are on other hosts.
+    """
+    hosts = [name for name in groups.get(group, []) if hostvars[name].get(ADDRESS)]
+    outside = set(groups.get(CLIENTS[group], [])) - set(groups.get(group, []))
+    return hosts if len(hosts) > 1 or outside else []
+
+
+def members(groups: Groups, hostvars: Mapping[str, Any], group: str) -> dict[str, dict[str, Any]]:
+    """Return the hosts of a group that are reached from others, with their numbers.
 
     Args:
         groups: the inventory's groups.
@@ -33,16 +41,12 @@ def members(groups: Groups, hostvars: Mapping[str, Any], group: str) -> dict[str
     Returns:
         ``{id, host}`` of each, by the inventory's name.
     """
-    hosts = [name for name in groups.get(group, []) if hostvars[name].get(ADDRESS)]
-    outside = set(groups.get(CLIENTS[group], [])) - set(groups.get(group, []))
-    if len(hosts) < 2 and not outside:
-        return {}
     return {
         name: {
             "id": int(hostvars[name].get(NUMBERS[group], place)),
             "host": hostvars[name][ADDRESS],
         }
-        for place, name in enumerate(hosts, 1)
+        for place, name in enumerate(reached(groups, hostvars, group), 1)
     }
 
 

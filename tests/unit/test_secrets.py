@@ -193,3 +193,16 @@ def test_what_stands_in_another_file_is_not_hidden(lab: Path) -> None:
     assert done.returncode == 1
     assert "switchboard_secrets stands in another file" in done.stderr
     assert not (lab / "group_vars" / "all" / "secrets.yml").exists()
+
+
+def test_the_inventory_of_several_servers_gets_what_they_need_of_one_another(
+    tmp_path: Path,
+) -> None:
+    folder = Path(shutil.copytree(ROOT / "inventory" / "cluster", tmp_path / "lab"))
+    done = make(folder)
+    assert done.returncode == 0, done.stderr
+    made = opened(folder)["switchboard_secrets"]
+    assert {service: sorted(names) for service, names in made.items()} == {
+        "kafka": ["broker", "graphspace"],
+        "postgresql": ["graphspace"],
+    }
