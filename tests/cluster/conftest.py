@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ import yaml
 from tests.refusals.bench import Run, run_playbook
 from tools.common import ROOT
 
+soak = pytest.mark.skipif(
+    not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"
+)
 CLIENT = Path(__file__).parent / "client.py"
 RECORDS = Path(__file__).parent / "records.py"
 # What a broker says of its cluster, asked on its host.

@@ -15,12 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import PEERS, TOPIC, Cluster, Written, arguments_and_journal
+from tests.cluster.conftest import PEERS, TOPIC, Cluster, Written, arguments_and_journal, soak
 from tools.common import ROOT, environment
 
-soak = pytest.mark.skipif(
-    not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"
-)
 # Seconds without an acknowledgement that a producer may see while a partition, or the cluster, has nobody who leads.
 OUTAGE = 60
 # What each way in at each broker comes to: of users, a word each, and the brokers' addresses.
@@ -191,6 +188,7 @@ def test_a_configuration_that_kafka_rejects_restarts_nobody_and_the_next_run_eac
     cluster.in_sync(10)
 
 
+@soak
 def test_a_cluster_that_would_speak_otherwise_is_not_rolled(cluster: Cluster) -> None:
     before = cluster.started("kafka")
     others = {"tests": cluster.users["tests"]}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.conftest import PEERS as ALL_PEERS
-from tests.cluster.conftest import Cluster, arguments_and_journal
+from tests.cluster.conftest import Cluster, arguments_and_journal, soak
 from tools.common import image_name
 
 PEERS = f"{ALL_PEERS}/zookeeper"
@@ -171,7 +171,11 @@ def rolled(cluster: Cluster, before: dict[str, int]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("playbook", "changed"), [("restart", {}), ("messaging", {"zookeeper_max_client_cnxns": 61})]
+    ("playbook", "changed"),
+    [
+        pytest.param("restart", {}, marks=soak),
+        ("messaging", {"zookeeper_max_client_cnxns": 61}),
+    ],
 )
 def test_servers_restart_one_by_one_and_no_acknowledged_write_is_lost(
     cluster: Cluster, playbook: str, changed: dict[str, int]
@@ -202,6 +206,7 @@ def test_a_leader_that_is_killed_is_replaced_and_nothing_is_lost(cluster: Cluste
     assert cluster.whole()[leader] == "follower"
 
 
+@soak
 def test_no_roll_begins_while_a_server_is_away(cluster: Cluster) -> None:
     cluster.whole()
     away = next(name for name, mode in cluster.modes().items() if mode == "follower")
@@ -225,6 +230,7 @@ def test_no_roll_begins_while_a_server_is_away(cluster: Cluster) -> None:
     cluster.whole()
 
 
+@soak
 def test_a_server_that_does_not_come_back_ends_the_roll(cluster: Cluster) -> None:
     """The first one restarts with a configuration that it refuses; the others are not touched."""
     leader, before = cluster.leader(), cluster.started()
