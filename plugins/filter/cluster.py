@@ -99,7 +99,7 @@ def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dic
     """Return the services of a host that others talk to, as ``certificates_peers`` takes them."""
     own = hostvars[host]
     names = [own.get(ADDRESS), *filter(HOST.fullmatch, [host])]
-    services = [group for group in NUMBERS if host in members(groups, hostvars, group)]
+    services = [group for group in NUMBERS if host in reached(groups, hostvars, group)]
     services += ["postgresql"] if _visitors(groups, hostvars, host) else []
     derived = [
         {"name": name, "group": READERS.get(name, name), "names": names} for name in services

@@ -269,7 +269,7 @@ def site_lists(
     lists: dict[str, list[dict[str, Any]]] = {
         role: [] for role in (*ROLE_NAMES, "topics", "users", "databases")
     }
-    users, server = of_kafka("names", sites), database or {}
+    users, server = by_filter("kafka_names", sites), database or {}
     for name, entry in sites.items() if isinstance(sites, Mapping) else ():
         if not isinstance(entry, Mapping):
             continue
@@ -278,14 +278,14 @@ def site_lists(
         for topic, wanted in topics.items() if isinstance(topics, Mapping) else ():
             lists["topics"].append({"name": f"{name}.{topic}", **(wanted or {})})
         if given.get("database") == "postgresql":
-            lists["databases"].append(of_database("entry", str(name), given, host, server))
-        given |= of_database("variables", given, server)
-        words = of_kafka("words", str(name), kafka, login)
+            lists["databases"].append(by_filter("database_entry", str(name), given, host, server))
+        given |= by_filter("database_variables", given, server)
+        words = by_filter("kafka_words", str(name), kafka, login)
         port = host.get("postgresql_port", 5432)
-        words |= of_database("words", str(name), given, port, server)
+        words |= by_filter("database_words", str(name), given, port, server)
         if login and str(name) in users:
-            lists["users"].append(of_kafka("user", str(name), login))
-            given |= of_kafka("variables", given)
+            lists["users"].append(by_filter("kafka_user", str(name), login))
+            given |= by_filter("kafka_variables", given)
         for role, settings in _of_site(str(name), given, host, words, server).items():
             lists[role].append({"name": str(name), **settings})
     return lists
@@ -344,7 +344,7 @@ def _of_site(
             key: _filled(service, {"port": str(port)}) for key, (service, port) in parts.items()
         }
         django["service_ports"] = {key: port for key, (_, port) in parts.items() if port}
-    secret = of_database("secret", server)
+    secret = by_filter("database_secret_words", server)
     public = {word: value for word, value in words.items() if word not in secret}
     for setting in ("environment", "secrets", "services", "hooks"):
         if setting in django:
@@ -419,31 +419,14 @@ def _of_site(
     return roles
 
 
-def of_kafka(what: str, *given: Any) -> Any:
-    """Return what a filter of kafka_sites.py says."""
-    loaded = {
-        "names": filter_loader.get("kafka_names"),
-        "words": filter_loader.get("kafka_words"),
-        "user": filter_loader.get("kafka_user"),
-        "variables": filter_loader.get("kafka_variables"),
-    }
-    return loaded[what].j2_function(*given)
-
-
-def of_database(what: str, *given: Any) -> Any:
-    """Return what a filter of database_sites.py says."""
-    loaded = {
-        "words": filter_loader.get("database_words"),
-        "secret": filter_loader.get("database_secret_words"),
-        "variables": filter_loader.get("database_variables"),
-        "entry": filter_loader.get("database_entry"),
-    }
-    return loaded[what].j2_function(*given)
+def by_filter(name: str, *given: Any) -> Any:
+    """Return what a filter of another file says; files of filters can't import one another."""
+    return filter_loader.get(name).j2_function(*given)
 
 
 def ascii_names(names: Any) -> Any:
     """Return host names as Django's settings need them, by the filter host_names."""
-    return filter_loader.get("host_names").j2_function(names)
+    return by_filter("host_names", names)
 
 
 def _service(wanted: Any) -> tuple[Any, Any]:
