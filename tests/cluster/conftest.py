@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.refusals.bench import Run, run_playbook
+from tests.refusals.bench import Together
 from tools.common import ROOT
 
 soak = pytest.mark.skipif(
@@ -58,33 +58,11 @@ class Written:
 
 
 @dataclass
-class Cluster:
+class Cluster(Together):
     """Some hosts in containers, by the inventory's names, with their private addresses."""
 
-    inventory: str
-    addresses: dict[str, str]
     users: dict[str, str]
     kafka_users: dict[str, str] = field(default_factory=dict)
-
-    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on a host as root."""
-        return subprocess.run(
-            ["docker", "exec", name, "timeout", "90", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def output(self, name: str, *command: str) -> str:
-        """Return what a command on a host prints; it must succeed."""
-        done = self.run(name, *command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    def play(self, playbook: str, *flags: str, **extra: object) -> Run:
-        """Run a playbook on all of them."""
-        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
-        return run_playbook([*command, "-e", json.dumps(extra)], 900)
 
     def modes(self) -> dict[str, str]:
         """Return what each server says that it is, an empty text where it serves nobody."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from testinfra.host import Host
 
@@ -84,6 +84,35 @@ def run_playbook(command: list[str], seconds: int) -> Run:
         timeout=seconds,
     )
     return Run(done.returncode, done.stdout + done.stderr)
+
+
+@dataclass
+class Together:
+    """The hosts of a scenario with several, in containers, by the inventory's names, with their private addresses."""
+
+    longest: ClassVar[int] = 90  # seconds of a command
+    inventory: str
+    addresses: dict[str, str]
+
+    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host as root."""
+        return subprocess.run(
+            ["docker", "exec", name, "timeout", str(self.longest), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def output(self, name: str, *command: str) -> str:
+        """Return what a command on a host prints; it must succeed."""
+        done = self.run(name, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def play(self, playbook: str, *flags: str, **extra: object) -> Run:
+        """Run a playbook on all of them."""
+        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
+        return run_playbook([*command, "-e", json.dumps(extra)], 900)
 
 
 class Bench:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,7 +16,7 @@ import pytest
 import yaml
 
 from tests.behaviour import rawhttp
-from tests.refusals.bench import Run, run_playbook
+from tests.refusals.bench import Together
 from tools.common import ROOT
 
 BALANCER = "switchboard-web-balancer"
@@ -34,36 +32,15 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 
 @dataclass
-class Web:
+class Web(Together):
     """Two web hosts and a balancer, by the inventory's names."""
 
-    inventory: str
-    addresses: dict[str, str]
+    longest = 120
 
     @property
     def front(self) -> str:
         """The address of the balancer."""
         return self.addresses[BALANCER]
-
-    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on a host as root."""
-        return subprocess.run(
-            ["docker", "exec", name, "timeout", "120", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def output(self, name: str, *command: str) -> str:
-        """Return what a command on a host prints; it must succeed."""
-        done = self.run(name, *command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    def play(self, playbook: str, *flags: str, **extra: object) -> Run:
-        """Run a playbook on all of them."""
-        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", *flags]
-        return run_playbook([*command, "-e", json.dumps(extra)], 900)
 
     def haproxy(self, command: str) -> str:
         """Return what HAProxy answers to its administrator."""

@@ -152,7 +152,7 @@ def test_a_host_whose_daphne_is_away_gets_no_sockets(web: Web) -> None:
         end = time.monotonic() + 2 * NOTICED
         while web.states("probe.sockets")[FIRST] != "DOWN":
             assert time.monotonic() < end, web.states("probe.sockets")
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks; the assertion above ends them
         assert [status_of_a_handshake(web) for _ in range(6)] == [101] * 6
         assert web.page().status == 200
 
@@ -167,7 +167,7 @@ def test_nothing_follows_a_refused_handshake_to_what_refused_it(web: Web) -> Non
         end = time.monotonic() + 2 * NOTICED
         while set(web.states("probe.sockets").values()) != {"UP"}:
             assert time.monotonic() < end, web.states("probe.sockets")
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks; the assertion above ends them
         connection, refused = web.socket("/live/deny")
         with connection:
             assert (refused.status, refused.answerer) == (403, "backend")
@@ -177,7 +177,7 @@ def test_nothing_follows_a_refused_handshake_to_what_refused_it(web: Web) -> Non
 
 def test_without_a_host_a_visitor_is_told_when_to_come_again(web: Web) -> None:
     with stopped(web, HOSTS, "apache2.service"):
-        time.sleep(NOTICED)
+        time.sleep(NOTICED)  # until the balancer's checks have seen it
         page = web.page()
         assert (page.status, page.header("Retry-After")) == (503, "30")
         assert page.answerer == "apache"
@@ -190,7 +190,7 @@ def test_without_a_host_a_visitor_is_told_when_to_come_again(web: Web) -> None:
 def test_a_site_that_is_closed_is_closed_on_every_host_and_its_hosts_stay_well(web: Web) -> None:
     assert web.play("maintenance", site="probe", state="on").code == 0
     try:
-        time.sleep(NOTICED)
+        time.sleep(NOTICED)  # until the balancer's checks have seen it
         pages = [web.page() for _ in range(4)]
         assert {page.status for page in pages} == {503}
         assert {page.header("Retry-After") for page in pages} == {"30"}
@@ -221,8 +221,8 @@ def test_a_host_is_lost_and_its_sockets_come_back_on_the_other(web: Web, how: st
                 end = time.monotonic() + 2 * NOTICED
                 while not web.states()[SECOND].startswith("DOWN"):
                     assert time.monotonic() < end, web.states()
-                    time.sleep(0.2)
-                time.sleep(2)
+                    time.sleep(0.2)  # between two looks; the assertion above ends them
+                time.sleep(2)  # so that the sockets that are to be closed are
                 alive = 0
                 for connection in connections:
                     try:
@@ -313,7 +313,7 @@ def test_a_host_that_a_killed_run_left_drained_comes_back(web: Web) -> None:
 def test_the_last_host_that_is_well_is_released_with_its_visitors(web: Web) -> None:
     """Nobody could take over, and a release costs no request by itself."""
     with stopped(web, (SECOND,), "apache2.service"):
-        time.sleep(NOTICED)
+        time.sleep(NOTICED)  # until the balancer's checks have seen it
         with web.visited() as visits:
             run = web.play("deploy", "--limit", FIRST, site="probe")
         assert run.code == 0, run.output[-4000:]
