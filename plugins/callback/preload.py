@@ -2,11 +2,13 @@
 
 Ansible runs each task in a process of its own. Each would load and compile all filters when its first template needs
 one (0.2 s of processor time a task, measured), and parse what a module imports of Ansible's to pack it for the host
-(0.1 s for each module of a run). What the first process has, the others have too.
+(0.1 s for each module of a run). What the first process has, the others have too; and none of them looks through it
+again for what nobody needs, which was a tenth of a run's processor time.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import cache
 from pathlib import Path
@@ -57,3 +59,4 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
         for loader in (filter_loader, test_loader):
             loader.get("defined")
         parse_shared()
+        gc.freeze()
