@@ -1,4 +1,4 @@
-"""The servers of inventory/cluster: fresh ones, with their addresses written where a user writes them."""
+"""The servers of inventory/cluster: fresh ones, with their addresses where a user writes them, stage by stage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.live.people import Target
 from tests.live.traffic import PATH
 from tests.refusals.bench import Run, run_playbook
 from tools.bench import Host
 from tools.common import ROOT
 
 INVENTORY = ROOT / "inventory" / "cluster"
+BROKERS = ["broker1", "broker2", "broker3"]
+# What is on which host, from one server to inventory/cluster, as docs/cluster.md says.
+STAGES: dict[str, dict[str, list[str]]] = {
+    "one": {group: ["web1"] for group in ("zookeeper", "kafka", "database", "web")},
+    "rows": {"zookeeper": ["web1"], "kafka": ["web1"], "database": ["database1"], "web": ["web1"]},
+    "bus": {"zookeeper": BROKERS, "kafka": BROKERS, "database": ["database1"], "web": ["web1"]},
+    "all": {},  # as the inventory has it
+}
 PASSWORD = "people-of-a-test"
 # Several test hosts share one machine; and people who sign in, whose password is theirs alone.
 SMALL: dict[str, Any] = {
@@ -45,37 +54,62 @@ class Cluster:
     hosts: dict[str, Host]
     folder: Path
 
-    @property
-    def address(self) -> str:
-        """Where visitors come in."""
-        return self.hosts["balancer1"].address
+    def target(self, server: str) -> Target:
+        """Return the site as visitors reach it by one of the hosts, whatever the DNS says."""
+        return Target(self.hosts[server].address, 80, self.site["domain"])
 
     def play(self, path: str, *flags: str) -> Run:
         """Run a playbook."""
         return run_playbook(["ansible-playbook", "-i", str(self.folder), path, *flags], LONGEST)
 
-    def write(self) -> None:
-        """Copy the inventory with the hosts' addresses, the site's name and seeds."""
+    def good(self, path: str, *flags: str) -> Run:
+        """Run a playbook that has to end well."""
+        done = self.play(path, *flags)
+        assert done.code == 0, done.output[-6000:]
+        return done
+
+    @property
+    def site(self) -> dict[str, Any]:
+        """The site's entry in the inventory."""
+        text = (INVENTORY / "group_vars" / "all" / "sites.yml").read_text(encoding="utf-8")
+        found: dict[str, Any] = yaml.safe_load(text)["sites"]["graphspace"]
+        return found
+
+    def write(self, stage: str) -> None:
+        """Write the inventory of a stage: a copy with the hosts' addresses, and a site that can be seeded."""
         text = (INVENTORY / "hosts.yml").read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-        for name, host in self.hosts.items():
-            content["switchboard"]["hosts"][name] = {
+        groups = STAGES[stage]
+        for group, names in groups.items():
+            content["switchboard"]["children"][group] = {"hosts": dict.fromkeys(names)}
+        if groups:
+            del content["switchboard"]["children"]["loadbalancer"]
+        there = {name for names in groups.values() for name in names} or set(self.hosts)
+        content["switchboard"]["hosts"] = {
+            name: {
                 "ansible_host": host.address,
                 "switchboard_address": host.address,
                 "ansible_ssh_private_key_file": str(host.folder / "id_ed25519"),
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={host.folder / 'known_hosts'}",
             }
-        shutil.copytree(INVENTORY, self.folder)
+            for name, host in self.hosts.items()
+            if name in there
+        }
+        shutil.copytree(INVENTORY, self.folder, dirs_exist_ok=True)
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
         path = self.folder / "group_vars" / "all" / "sites.yml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        project = Path(shutil.copytree(ROOT / "demo", self.folder.parent / "demo"))
-        with (project / "graphspace" / "urls.py").open("a", encoding="utf-8") as file:
-            file.write(VIEW)
+        project = self.folder.parent / "demo"
+        if not project.exists():
+            shutil.copytree(ROOT / "demo", project)
+            with (project / "graphspace" / "urls.py").open("a", encoding="utf-8") as file:
+                file.write(VIEW)
         site = content["sites"]["graphspace"]
         site["source"]["directory"] = str(project)
-        site |= {"domain": self.address, "secrets": {"SEED_PASSWORD": PASSWORD}}
-        site |= {"releases": {"commands": ["seed"]}, "pages": {"processes": 1, "threads": 15}}
+        site |= {"secrets": {"SEED_PASSWORD": PASSWORD}, "releases": {"commands": ["seed"]}}
+        site |= {"pages": {"processes": 1, "threads": 15}}
+        if stage == "one":
+            del site["database"]
         path.write_text(yaml.safe_dump({**content, **SMALL}), encoding="utf-8")
 
 
@@ -92,9 +126,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(Host.create, hosts.values()))
-        made = Cluster(hosts, folder / "inventory")
-        made.write()
-        yield made
+        yield Cluster(hosts, folder / "inventory")
     finally:
         for host in hosts.values():
             host.remove()
