@@ -55,7 +55,11 @@ class Host:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
-        hosts = {"test_hosts": [{"name": self.name, "image": image_name(self.release)}]}
+        hosts: dict[str, object] = {
+            "test_hosts": [{"name": self.name, "image": image_name(self.release)}]
+        }
+        if self.name.startswith(PREFIX):
+            hosts["test_host_java"] = ""  # Java as servers have it
         playbooks = [f"molecule/shared/{name}.yml" for name in ("create", "prepare_ssh")]
         command = ["ansible-playbook", "-i", "inventory/single", *playbooks]
         env = environment() | {"MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder)}
