@@ -93,8 +93,8 @@ def tail(step: str, lines: int = 60) -> str:
 def environment(venv: Path | None = None) -> dict[str, str]:
     """Return the environment as `source <venv>/bin/activate` leaves it, with ansible.cfg named.
 
-    molecule finds ansible through PATH, so a venv must be active and not only called by its path. Without one it is that
-    of the project which is active already, else .venv.
+    molecule finds ansible through PATH, so a venv must be active and not only called by its path. Without one it is
+    that of the project which is active already, else .venv.
     """
     env = dict(os.environ)
     active = Path(env.get("VIRTUAL_ENV", ""))
