@@ -111,6 +111,21 @@ def test_this_version_takes_over_from_the_one_before(
     assert counts[0] == counts[1], "the dry run predicted something else"
 
 
+def test_kafka_asks_who_comes_and_lets_the_site_in(host: Host) -> None:
+    login = "/etc/kafka/admin.properties"
+    refused = host.shell(
+        "timeout 20 kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --list || true"
+    )
+    assert "graphspace.owner" not in refused
+    listed = (
+        f"sudo kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --command-config {login} --list"
+    )
+    assert "graphspace.owner" in host.shell(listed)
+    for part in ("kafka", "consumers"):
+        page = host.ask(f"/readyz/{part}", {})
+        assert page.status == 200, (part, page)
+
+
 def test_the_next_run_changes_nothing(host: Host, variables: dict[str, Any], former: Path) -> None:
     assert re.search(r"changed=0 .*failed=0", site_yml(ROOT, host, variables))
     host.check()
