@@ -34,7 +34,7 @@ from tools.common import ROOT, ToolError, environment, main_guard, run, say
 from tools.setup import install, lock_of
 
 SITE = "graphspace"
-TOPIC = "bench"
+TOPIC = f"{SITE}.bench"
 PASSWORD = "a-password-for-test-hosts"  # noqa: S105 - of people who live as long as the test host
 RATE = 50.0  # changes a second
 RATES = (10, 25, 50, 75, 100, 125, 150, 175, 200, 250, 300, 400, 500)
@@ -80,7 +80,9 @@ class Samples:
 def bare(host: Host, rate: float, seconds: float) -> list[float]:
     """Return the latencies of a bare producer and consumer on the host, in seconds."""
     python = f"/srv/{SITE}/current/venv/bin/python"
-    command = f"sudo -u {SITE} {python} - 127.0.0.1:9092 {TOPIC} {rate} {seconds}"
+    told = f"set -a; . /etc/switchboard/{SITE}/settings.env; . /etc/switchboard/{SITE}/secrets.env"
+    run_it = f"runuser -u {SITE} -- {python} - 127.0.0.1:9092 {TOPIC} {rate} {seconds}"
+    command = f"sudo sh -c '{told}; exec {run_it}'"
     said = host.shell(command, ROOT / "tests" / "bench" / "round_trip.py")
     latencies: list[float] = json.loads(said.splitlines()[-1])
     if len(latencies) < rate * seconds:

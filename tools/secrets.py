@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from plugins.filter.cluster import reached, site_database
+from plugins.filter.cluster import kafka_asks, site_database
 from plugins.filter.database_sites import database_names
 from plugins.filter.kafka_sites import kafka_names
 from tools.common import (
@@ -115,12 +115,13 @@ def lacking(
     hosts: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], plain: Path
 ) -> dict[Name, Maker]:
     """Return what makes each secret that some host needs and the inventory does not give."""
-    usual = {"kafka_authentication": bool(reached(groups, hosts, "kafka"))}
     return {
         name: maker
         for host, variables in hosts.items()
         for name, maker in wanted(
-            {**usual, **variables}, plain, site_database(groups, hosts, host)["served"]
+            {"kafka_authentication": kafka_asks(groups, hosts, host), **variables},
+            plain,
+            site_database(groups, hosts, host)["served"],
         ).items()
         if not found(variables, name)
     }

@@ -95,6 +95,11 @@ def _visitors(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[st
     return [name for name in groups.get("web", []) if _server(groups, hostvars, name)[0] == host]
 
 
+def kafka_asks(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
+    """Say whether a host's sites log in to Kafka, where the inventory does not: to any broker that it has for them."""
+    return host in groups.get("kafka", []) or bool(reached(groups, hostvars, "kafka"))
+
+
 def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
     """Return the services of a host that others talk to, as ``certificates_peers`` takes them."""
     own = hostvars[host]
@@ -186,8 +191,7 @@ def _kafka(groups: Groups, hostvars: Mapping[str, Any], host: str, folder: str) 
         "kafka_brokers": list(brokers.values()) if member else [],
         "kafka_node_id": brokers.get(host, {"id": 1})["id"],
         "kafka_address": brokers.get(host, {"host": "127.0.0.1"})["host"],
-        # everybody's, so that the sites on other hosts log in too
-        "kafka_authentication": bool(brokers),
+        "kafka_authentication": kafka_asks(groups, hostvars, host),
         "kafka_tls_certificate": f"{tls}/fullchain.pem" if member else "",
         "kafka_tls_key": f"{tls}/privkey.pem" if member else "",
         "kafka_tls_ca": f"{tls if member else folder}/ca.pem" if brokers else "",

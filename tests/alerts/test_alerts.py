@@ -35,7 +35,7 @@ told = json.load(open("{STATUS}"))
 told["sites"]["{SITE}"]["last_good"]["at"] = "2026-01-01T00:00:00Z"
 open("{STATUS}", "w").write(json.dumps(told))"""
 ZOOKEEPER = "/usr/share/zookeeper/bin/zkCli.sh -server 127.0.0.1:2181"
-KAFKA = "--bootstrap-server 127.0.0.1:9092"
+KAFKA = "--bootstrap-server 127.0.0.1:9092 --command-config /etc/kafka/admin.properties"
 # A topic whose only replica in sync is on a broker that is gone, as ZooKeeper has it then.
 LOSE = f"""set -e
 kafka-topics.sh {KAFKA} --create --topic alerts.lost --partitions 1

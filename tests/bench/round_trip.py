@@ -2,11 +2,13 @@
 
     python round_trip.py <bootstrap servers> <topic> <records a second> <seconds>
 
-Both are the client and the settings of demo/notifications, in one process, with nothing around them. Prints the
-latencies in seconds, sorted, as a JSON list. The first records, for which the two still connect, are not counted.
+Both are the client and the settings of demo/notifications, in one process, with nothing around them; they log in as the
+environment of a site says. Prints the latencies in seconds, sorted, as a JSON list. The first records, for which the
+two still connect, are not counted.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -14,11 +16,21 @@ import uuid
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+LOGIN = {
+    setting: os.environ[name]
+    for setting, name in (
+        ("security.protocol", "KAFKA_SECURITY_PROTOCOL"),
+        ("sasl.mechanism", "KAFKA_SASL_MECHANISM"),
+        ("sasl.username", "KAFKA_SASL_USERNAME"),
+        ("sasl.password", "KAFKA_SASL_PASSWORD"),
+    )
+    if os.environ.get(name)
+}
 PRODUCER = {"enable.idempotence": True, "acks": "all", "linger.ms": 5}
 CONSUMER = {
     "enable.auto.commit": False,
     "fetch.wait.max.ms": 100,
-    "group.id": f"bench-{uuid.uuid4()}",
+    "group.id": f"{LOGIN.get('sasl.username', 'bench')}.bench-{uuid.uuid4()}",
 }
 PADDING = "x" * 350  # a notification's record has about 400 bytes
 WARM = 20  # records
@@ -29,7 +41,7 @@ def main() -> None:
     """Produce at a steady rate, consume beside it, print the latencies."""
     servers, topic, rate, seconds = sys.argv[1:]
     total = round(float(rate) * float(seconds))
-    consumer = Consumer({**CONSUMER, "bootstrap.servers": servers})
+    consumer = Consumer({**CONSUMER, **LOGIN, "bootstrap.servers": servers})
     numbers = consumer.list_topics(topic, timeout=LATEST).topics[topic].partitions
     ends = [
         consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=LATEST)[1]
@@ -57,7 +69,7 @@ def main() -> None:
 
     reader = threading.Thread(target=consume)
     reader.start()
-    producer = Producer({**PRODUCER, "bootstrap.servers": servers})
+    producer = Producer({**PRODUCER, **LOGIN, "bootstrap.servers": servers})
     for number in range(WARM):
         producer.produce(topic, key=str(number % 7), value=b"warm")
     producer.flush(LATEST)

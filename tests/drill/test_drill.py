@@ -88,7 +88,7 @@ class Drill:
             text=True,
             check=True,
         )
-        assert "made backup_password, backup_ssh_key." in done.stdout
+        assert "made backup_password, backup_ssh_key, switchboard_secrets.kafka." in done.stdout
         line = next(part for part in done.stdout.splitlines() if "ssh-ed25519" in part).strip()
         self.vault.shell(f"echo {shlex.quote(line)} >> ~/.ssh/authorized_keys")
         for name in KEPT:

@@ -125,9 +125,8 @@ class Traffic:
         try:
             name = await person.page(f"{PATH}?seconds={seconds:g}")
         except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
-            self.failures.append(
-                f"after {time.perf_counter() - started:.1f} s: {type(error).__name__}: {error}"
-            )
+            took = f"{time.strftime('%H:%M:%S')}, after {time.perf_counter() - started:.1f} s"
+            self.failures.append(f"{took}: {type(error).__name__}: {error}")
             return
         self.answers.append((started, name))
         if not seconds:

@@ -113,9 +113,19 @@ def test_one_broker_is_reached_by_pages_on_another_host() -> None:
 def test_a_broker_beside_its_pages_is_alone() -> None:
     groups = {"zookeeper": ["one"], "kafka": ["one"], "web": ["one"]}
     told = cluster_settings(groups, bus(), "one")
-    assert (told["kafka_brokers"], told["kafka_authentication"]) == ([], False)
+    assert (told["kafka_brokers"], told["kafka_authentication"]) == ([], True)
     assert (told["kafka_tls_ca"], told["certificates_peers"]) == ("", [])
     assert told["switchboard_kafka"] == told["kafka_address"] + ":9092" == "127.0.0.1:9092"
+
+
+def test_a_broker_asks_who_comes_unless_the_inventory_says_otherwise() -> None:
+    groups = {"kafka": ["one"], "web": ["one", "two"]}
+    some: dict[str, Any] = {"one": {}, "two": {}}
+    assert cluster_settings(groups, some, "one")["kafka_authentication"]
+    # a broker that it does not reach is none of its sites': theirs is one that the inventory does not know
+    assert not cluster_settings(groups, some, "two")["kafka_authentication"]
+    some["one"]["kafka_authentication"] = False
+    assert cluster_settings(groups, some, "one")["kafka_authentication"] is False
 
 
 def test_a_database_host_lets_the_web_hosts_of_its_sites_in() -> None:

@@ -105,10 +105,25 @@ def test_this_version_takes_over_from_the_one_before(
     assert result.right, result
     assert result.committed > 50
     failed = len(traffic.failures)
-    assert failed <= REFUSED_SHARE * len(traffic.answers), traffic.failures[:5]
+    assert failed <= REFUSED_SHARE * len(traffic.answers), (traffic.failures[:5], traffic.failures[-5:])
     print(f"upgrade: {len(traffic.answers)} pages, {failed} refused, {result}")
     counts = [re.findall(r"changed=(\d+)", text) for text in (foretold, said)]
     assert counts[0] == counts[1], "the dry run predicted something else"
+
+
+def test_kafka_asks_who_comes_and_lets_the_site_in(host: Host) -> None:
+    login = "/etc/kafka/admin.properties"
+    refused = host.shell(
+        "timeout 20 kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --list || true"
+    )
+    assert "graphspace.owner" not in refused
+    listed = (
+        f"sudo kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --command-config {login} --list"
+    )
+    assert "graphspace.owner" in host.shell(listed)
+    for part in ("kafka", "consumers"):
+        page = host.ask(f"/readyz/{part}", {})
+        assert page.status == 200, (part, page)
 
 
 def test_the_next_run_changes_nothing(host: Host, variables: dict[str, Any], former: Path) -> None:
