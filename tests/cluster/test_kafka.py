@@ -215,6 +215,17 @@ def test_a_cluster_that_would_speak_otherwise_is_not_rolled(cluster: Cluster) ->
     assert cluster.started("kafka") == before
 
 
+@pytest.mark.parametrize("mode", [pytest.param("kraft", marks=soak), "zookeeper"])
+def test_the_mode_of_a_cluster_that_has_data_is_not_changed(cluster: Cluster, mode: str) -> None:
+    if (mode == "zookeeper") == bool(cluster.users):
+        pytest.skip("the cluster is in this mode")
+    before = cluster.started("kafka")
+    run = cluster.play("preflight", kafka_mode=mode)
+    assert run.code != 0
+    run.says(f"kafka_mode is {mode}: the records in /var/lib/kafka/data were written in the mode")
+    assert cluster.started("kafka") == before
+
+
 # -- long forms ----------------------------------------------------------------------------------------
 
 
