@@ -131,9 +131,12 @@ def voters(lines: Mapping[str, Any]) -> dict[str, str]:
 
 
 def kafka_voters_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) -> str:
-    """Return why the controllers can not be those that are wanted, or an empty text; arguments as above."""
+    """Return why the controllers can not be those that are wanted, or an empty text; arguments as above.
+
+    One that is alone under another number is seen by its disk.
+    """
     before, after = voters(running), voters(wanted)
-    if not before or not after or before.keys() == after.keys():
+    if not before or not after or before.keys() == after.keys() or len(before) == len(after) == 1:
         return ""
     return (
         f"the brokers that agree on who leads are {', '.join(sorted(before))} since their first start, and would be "

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from tests.refusals.bench import Together
-from tools.common import ROOT
 
 soak = pytest.mark.skipif(
     not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"

@@ -131,6 +131,7 @@ def test_where_controllers_look_for_one_another_is_not_changed_one_by_one() -> N
     assert kafka_voters_fault(written, QUORUM) == ""
     alone = {"controller.quorum.voters": "1@127.0.0.1:9093"}
     assert "are 1 since their first start, and would be 1, 2" in kafka_voters_fault(alone, QUORUM)
+    assert kafka_voters_fault(alone, {"controller.quorum.voters": ["7@127.0.0.1:9093"]}) == ""
     assert kafka_voters_fault({}, QUORUM) == kafka_voters_fault(OLD, QUORUM) == ""
 
 
