@@ -110,7 +110,7 @@ def kafka_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
         wanted: what it shall say.
     """
     before, after = between(running), between(wanted)
-    if running and voters(running) != voters(wanted):
+    if voters(running) and voters(wanted) and voters(running) != voters(wanted):
         return (
             f"controllers know one another as {running.get(VOTERS)}, and would as {','.join(wanted[VOTERS])}, where "
             "those that are not restarted yet do not look for them."

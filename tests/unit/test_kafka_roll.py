@@ -129,6 +129,7 @@ def test_where_controllers_look_for_one_another_is_not_changed_one_by_one() -> N
     fault = kafka_switch_fault(written, QUORUM)
     assert "2@10.0.0.2:9095, and would as 1@10.0.0.1:9093,2@10.0.0.2:9093" in fault
     assert kafka_voters_fault(written, QUORUM) == ""
+    assert kafka_switch_fault(written, OLD) == kafka_switch_fault(OLD, {**OLD, **QUORUM}) == ""
     alone = {"controller.quorum.voters": "1@127.0.0.1:9093"}
     assert "are 1 since their first start, and would be 1, 2" in kafka_voters_fault(alone, QUORUM)
     assert kafka_voters_fault(alone, {"controller.quorum.voters": ["7@127.0.0.1:9093"]}) == ""
