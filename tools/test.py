@@ -373,6 +373,8 @@ def main() -> int:
     alone: dict[str, Callable[[Outcome], None]] = {
         "quick": quick,
         "whole": pytest_step("tests/whole", old),
+        "kraft": scenario("kraft", old),
+        "kraft-cluster": scenario("kraft-cluster", old),
     }
     former = (ROOT / "tests" / "upgrade" / "from").read_text(encoding="utf-8").strip()
     there = run(["git", "cat-file", "-e", f"{former}^{{commit}}"], check=False).returncode == 0

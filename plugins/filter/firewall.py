@@ -28,6 +28,8 @@ CLUSTER = {
 CLIENTS = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
 # More of them, of hosts that share a private network.
 SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
+# Those by which brokers without ZooKeeper agree on who leads; for one another alone.
+KRAFT = {"kafka_controller_port": 9093}
 # Ports that are for everybody.
 PUBLIC = {
     "web": {"apache_http_port": 80, "apache_https_port": 443},
@@ -196,6 +198,17 @@ def firewall_services(
                 }
                 for variable, default in some.items()
             ]
+    brokers = [name for name in groups.get("kafka", []) if name != host]
+    if brokers and host in groups.get("kafka", []) and own.get("kafka_mode") == "kraft":
+        addresses = [address for name in brokers for address in address_of(name, hostvars[name])]
+        found += [
+            {
+                "port": own.get(variable, default),
+                "from": addresses,
+                "comment": f"{variable}, for hosts of kafka",
+            }
+            for variable, default in KRAFT.items()
+        ]
     if clients and host in groups.get("database", []):
         port = own.get("postgresql_port", 5432)
         found.append(

@@ -74,6 +74,53 @@ def kafka_listeners(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def kafka_controllers(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the listener by which brokers agree on who leads, as `kafka_listeners` does; none with ZooKeeper.
+
+    Args:
+        settings: as `kafka_listeners` takes it, and mode, controller_port.
+    """
+    if settings["mode"] != "kraft":
+        return []
+    between = kafka_listeners({**settings, "port": settings["controller_port"], "listeners": []})
+    return [{**between[0], "name": "CONTROLLER"}]
+
+
+def _kraft(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lines of server.properties of a broker that is a controller too (KIP-500, KIP-631)."""
+    listeners, (own,) = kafka_listeners(settings), kafka_controllers(settings)
+    # a certificate names what clients are told
+    host = own["advertised"] if settings["tls_certificate"] else own["address"]
+    voters = settings["brokers"] or [{"id": settings["node_id"], "host": host}]
+    lines = {
+        "process.roles": ["broker", "controller"],
+        "node.id": int(settings["node_id"]),
+        "controller.listener.names": own["name"],
+        "controller.quorum.voters": [
+            f"{one['id']}@{bracketed(str(one['host']))}:{own['port']}" for one in voters
+        ],
+        "listeners": [
+            f"{one['name']}://{one['address']}:{one['port']}" for one in (*listeners, own)
+        ],
+        "listener.security.protocol.map": [
+            f"{one['name']}:{one['protocol']}" for one in (*listeners, own)
+        ],
+        "inter.broker.listener.name": listeners[0]["name"],
+    }
+    if settings["authentication"]:
+        lines |= {
+            "sasl.mechanism.controller.protocol": "PLAIN",
+            # the brokers' own user alone, who is in the file of JAAS: other users are known to brokers that run
+            "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        }
+    return lines
+
+
+def bracketed(host: str) -> str:
+    """Return an address as it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the lines of server.properties that say where the broker listens, and who may do what.
 
@@ -91,6 +138,8 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{one['name']}:{one['protocol']}" for one in listeners
         ]
         lines["inter.broker.listener.name"] = listeners[0]["name"]
+    if settings["mode"] == "kraft":
+        lines |= _kraft(settings)
     if settings["authentication"]:
         lines |= {
             "sasl.enabled.mechanisms": ["PLAIN", "SCRAM-SHA-512"],
@@ -256,7 +305,7 @@ def _refuse_listeners(settings: Mapping[str, Any], refuse: Any) -> None:
                 "Listen on 127.0.0.1, or leave authentication out.",
             )
     for key, what in (("name", "name"), ("port", "port")):
-        values = [one[key] for one in listeners]
+        values = [one[key] for one in (*listeners, *kafka_controllers(settings))]
         if twice := {value for value in values if values.count(value) > 1}:
             said = ", ".join(sorted(map(str, twice)))
             refuse("listeners", said, f"two listeners have this {what}.", "Give each its own.")
@@ -332,6 +381,7 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "kafka_listeners": kafka_listeners,
+            "kafka_controllers": kafka_controllers,
             "kafka_security": kafka_security,
             "kafka_jaas": kafka_jaas,
             "kafka_login": kafka_login,

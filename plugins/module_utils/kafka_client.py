@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 METADATA, HANDSHAKE, DESCRIBE_CONFIGS, AUTHENTICATE = 3, 17, 32, 36  # API keys
+DESCRIBE_QUORUM = 55
 CLIENT = "switchboard"
 MOST = 64 * 2**20  # bytes of an answer
 SCRAM = "SCRAM-SHA-512"
@@ -297,6 +298,40 @@ class Connection:
         answer.text()  # the cluster
         controller = answer.take(">i")
         return {"brokers": brokers, "controller": controller, "topics": dict(answer.array(topic))}
+
+    def quorum(self) -> tuple[int, dict[int, int]]:
+        """Return the controller that leads in KRaft, -1 for none, and for how many ms each has been behind it.
+
+        Metadata names any broker as the controller there (KIP-590). A controller that never answered the leader has
+        -1 ms. KafkaError where there is no quorum, as with ZooKeeper.
+        """
+        partition = compact_array([struct.pack(">i", 0)])
+        body = compact_array([compact(b"__cluster_metadata") + partition])
+        answer = self.ask(DESCRIBE_QUORUM, 1, body, flexible=True)
+        if code := answer.take(">h"):
+            raise KafkaError("quorum", code)
+
+        def replica() -> tuple[int, int]:
+            number, _, _, caught_up = (answer.take(form) for form in (">i", ">q", ">q", ">q"))
+            return number, caught_up
+
+        def one() -> tuple[int, dict[int, int]]:
+            answer.take(">i")  # its number
+            if code := answer.take(">h"):
+                raise KafkaError("quorum", code)
+            leader, _, _ = (answer.take(form) for form in (">i", ">i", ">q"))
+            voters = dict(answer.array(replica))
+            answer.array(replica)  # observers
+            now = voters.get(leader, 0)
+            return leader, {who: now - at if at >= 0 else -1 for who, at in voters.items()}
+
+        def topic() -> tuple[int, dict[int, int]]:
+            answer.text()
+            (found,) = answer.array(one)
+            return found  # type: ignore[no-any-return]
+
+        (found,) = answer.array(topic)
+        return found  # type: ignore[no-any-return]
 
     def settings(self, topics: Sequence[str], key: str) -> dict[str, str]:
         """Return the value of one setting of each topic that the broker tells it of, its own or the broker's."""

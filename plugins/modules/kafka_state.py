@@ -25,6 +25,12 @@ options:
     type: path
     default: ""
   brokers: {description: The numbers of the brokers that are to be there., type: list, elements: int, required: true}
+  quorum:
+    description:
+      - Whether the brokers agree among themselves on who leads (KRaft). The controller is the one that leads their
+        quorum then, and I(brokers) are its members.
+    type: bool
+    default: false
   polls: {description: How often the cluster has to be whole in a row., type: int, default: 3}
   timeout: {description: Seconds to wait; 0 asks once., type: int, default: 0}
 author:
@@ -50,11 +56,17 @@ tight:
   type: list
   elements: str
   returned: success
+late:
+  description: Controllers of a quorum that are not there, or behind the one that leads.
+  type: list
+  elements: int
+  returned: success
 refused: {description: Whether the broker let the log-in not in., type: bool, returned: success}
 said: {description: Why there is no answer., type: str, returned: success}
 """
 ATTEMPT = 10.0  # seconds for one question
 PAUSE = 0.5  # seconds between two
+LATE = 3000  # milliseconds; a follower asks the leader twice a second at least
 Partitions = dict[str, list[tuple[int, int, int]]]
 
 
@@ -76,22 +88,31 @@ def tight(topics: Partitions, minimum: dict[str, int]) -> list[str]:
     )
 
 
-def state(address: str, login: dict[str, str], brokers: list[int]) -> dict[str, Any]:
+def late(voters: dict[int, int], brokers: list[int]) -> list[int]:
+    """Return the controllers that are not there or behind, of how many ms each is."""
+    return sorted(who for who in brokers if not 0 <= voters.get(who, -1) <= LATE)
+
+
+def state(
+    address: str, login: dict[str, str], brokers: list[int], quorum: bool = False
+) -> dict[str, Any]:
     """Return what the broker says now, without what the module adds."""
-    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": []}
+    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": [], "late": []}
     try:
         with Connection(address, login, ATTEMPT) as connection:
             told = connection.metadata(all_topics=True)
             words = connection.settings(list(told["topics"]), "min.insync.replicas")
+            leader, voters = connection.quorum() if quorum else (told["controller"], {})
     except LoginRefused as error:
         return {**nothing, "refused": True, "said": str(error)}
     except (OSError, ValueError, struct.error) as error:
         return {**nothing, "refused": False, "said": str(error) or type(error).__name__}
     return {
         "lacking": sorted(set(brokers) - told["brokers"].keys()),
-        "controller": told["controller"],
+        "controller": leader,
         "behind": behind(told["topics"]),
         "tight": tight(told["topics"], {name: int(word) for name, word in words.items()}),
+        "late": late(voters, brokers) if quorum else [],
         "refused": False,
         "said": "",
     }
@@ -99,7 +120,8 @@ def state(address: str, login: dict[str, str], brokers: list[int]) -> dict[str, 
 
 def whole(told: dict[str, Any]) -> bool:
     """Say whether nothing is lacking."""
-    return not (told["said"] or told["lacking"] or told["behind"]) and told["controller"] >= 0
+    lacking = any(told.get(key) for key in ("said", "lacking", "behind", "late"))
+    return not lacking and told["controller"] >= 0
 
 
 def main() -> None:
@@ -109,6 +131,7 @@ def main() -> None:
             "bootstrap_servers": {"type": "str", "required": True},
             "config": {"type": "path", "default": ""},
             "brokers": {"type": "list", "elements": "int", "required": True},
+            "quorum": {"type": "bool", "default": False},
             "polls": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 0},
         },
@@ -118,7 +141,7 @@ def main() -> None:
     login = login_of(options["config"]) if options["config"] else {}
     end, good = time.monotonic() + options["timeout"], 0
     while True:
-        told = state(options["bootstrap_servers"], login, options["brokers"])
+        told = state(options["bootstrap_servers"], login, options["brokers"], options["quorum"])
         good = good + 1 if whole(told) else 0
         if good >= options["polls"] or time.monotonic() >= end:
             module.exit_json(changed=False, **told)

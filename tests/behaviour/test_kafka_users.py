@@ -15,7 +15,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.conftest import journal
-from tests.behaviour.kafka import LOGIN, NOBODY, client, servers_of
+from tests.behaviour.kafka import LOGIN, NOBODY, client, properties, servers_of
 
 # What a user reads and writes on the host, looked for by a program that takes the words from the files themselves, so
 # that no list of processes shows them.
@@ -53,6 +53,26 @@ for top in ("/etc", "/usr/local", "/opt/kafka", "/var/lib", "/var/log", "/run/sy
                 told(path, open(path, "rb").read())
             except OSError:
                 pass  # it is gone
+"""
+# What each way in at the port of the controllers comes to; of its address, a site's name and the file of its password.
+CONTROLLER = r"""
+import json, re, sys
+sys.path.insert(0, "/usr/local/lib/switchboard")
+from kafka_client import Connection, login_of
+address, name, path = sys.argv[1:]
+own = login_of("/etc/kafka/admin.properties")
+(word,) = re.findall('^KAFKA_SASL_PASSWORD="(.+)"$', open(path).read(), re.M)
+site = {**own, "sasl.username": name, "sasl.password": word}
+nobody = {**own, "security.protocol": own["security.protocol"].removeprefix("SASL_")}
+ways = {"broker": own, "nobody": nobody, "site": {**site, "sasl.mechanism": "SCRAM-SHA-512"}, "plain site": site}
+said = {}
+for way, login in ways.items():
+    try:
+        with Connection(address, login, 10) as connection:
+            said[way] = connection.quorum()[0] > 0
+    except Exception as error:
+        said[way] = type(error).__name__
+print(json.dumps(said))
 """
 
 
@@ -109,6 +129,22 @@ def foreign_topic(host: Host, servers: str, kafka: dict[str, Any]) -> Iterator[s
     assert client(host, servers, do="produce", topic=topic, value="theirs") == ["delivered"]
     yield topic
     client(host, servers, do="delete", topic=topic)
+
+
+def test_the_controllers_let_the_brokers_own_user_in_alone(
+    host: Host, kafka: dict[str, Any], site: dict[str, str]
+) -> None:
+    """Who writes to the controllers gives himself any right in Kafka: no site gets in there, and nobody else."""
+    if kafka["mode"] != "kraft":
+        pytest.skip("the brokers of this host work with ZooKeeper")
+    config = properties(host, "/etc/kafka/server.properties")
+    places = (one.split("@") for one in config["controller.quorum.voters"].split(","))
+    address = dict(places)[config["node.id"]]
+    ask = ("python3 -c %s %s %s %s", CONTROLLER, address, site["name"], site["password_file"])
+    said = json.loads(host.check_output(*ask))
+    assert said.pop("broker") is True
+    assert all(isinstance(end, str) for end in said.values()), said
+    assert said["plain site"] == "LoginRefused"
 
 
 # -- who gets in -------------------------------------------------------------------------------------

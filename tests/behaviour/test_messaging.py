@@ -69,7 +69,8 @@ def kafka_servers(host: Host, deployed: dict[str, Any]) -> str:
 @pytest.fixture
 def alone(host: Host, kafka_servers: str) -> None:
     """Leave a broker that works with others to tests/cluster, which looks at all of them meanwhile."""
-    if "," in properties(host, "/etc/kafka/server.properties")["zookeeper.connect"]:
+    config = properties(host, "/etc/kafka/server.properties")
+    if "," in config.get("controller.quorum.voters", config.get("zookeeper.connect", "")):
         pytest.skip("the broker is not alone: tests/cluster does that to it")
 
 
@@ -304,6 +305,28 @@ def test_the_broker_is_registered_in_zookeeper(
     assert config["broker.id"] in said.splitlines()[-1].strip("[]").split(", ")
 
 
+def test_the_brokers_agree_among_themselves(
+    host: Host, kafka_servers: str, deployed: dict[str, Any]
+) -> None:
+    """Without ZooKeeper, one controller leads the others, and none of them is behind."""
+    if deployed["kafka"]["mode"] != "kraft":
+        pytest.skip("the brokers of this host work with ZooKeeper")
+    login = f"--command-config {LOGIN} " if host.file(LOGIN).exists else ""
+    ask = (
+        f"kafka-metadata-quorum.sh --bootstrap-server {kafka_servers} {login}describe --replication"
+    )
+    rows = [line.split() for line in host.check_output(ask).splitlines()]
+    states = {
+        row[0]: (row[rows[0].index("Status")], int(row[rows[0].index("Lag")])) for row in rows[1:]
+    }
+    config = properties(host, "/etc/kafka/server.properties")
+    voters = {one.partition("@")[0] for one in config["controller.quorum.voters"].split(",")}
+    assert states.keys() == voters
+    assert sorted(state for state, _ in states.values())[-1:] == ["Leader"]
+    assert [state for state, _ in states.values()].count("Leader") == 1
+    assert all(lag < 100 for _, lag in states.values()), states
+
+
 def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:
     """Kafka makes no topic because somebody asks for it."""
     topic = f"switchboard-test-{uuid.uuid4()}"
@@ -338,7 +361,8 @@ def test_the_brokers_number_is_on_its_disk(host: Host, kafka_servers: str) -> No
     """Kafka's number is the one that its disk was made for."""
     config = properties(host, "/etc/kafka/server.properties")
     stored = properties(host, f"{config['log.dirs']}/meta.properties")
-    assert stored["broker.id"] == config["broker.id"]
+    key = "node.id" if "process.roles" in config else "broker.id"
+    assert stored[key] == config[key]
 
 
 def test_kafkas_files_belong_to_whom_they_should(host: Host, kafka_servers: str) -> None:
@@ -353,12 +377,14 @@ def test_kafkas_files_belong_to_whom_they_should(host: Host, kafka_servers: str)
     assert host.check_output("find /opt/kafka/ ! -user root -o -perm -o+w ! -type l") == ""
 
 
-def test_kafka_has_time_to_hand_over(host: Host, kafka_servers: str) -> None:
-    """Kafka gets the time that it needs to stop, and starts after ZooKeeper."""
+def test_kafka_has_time_to_hand_over(
+    host: Host, kafka_servers: str, deployed: dict[str, Any]
+) -> None:
+    """Kafka gets the time that it needs to stop, and starts after ZooKeeper where it works with it."""
     stop = host.check_output("grep -h ^TimeoutStopSec= /etc/systemd/system/kafka.service")
     assert int(stop.split("=")[1]) >= 300
     order = host.check_output("systemctl show --property After --value kafka.service").split()
-    assert "zookeeper.service" in order
+    assert ("zookeeper.service" in order) == (deployed["kafka"]["mode"] == "zookeeper")
 
 
 @pytest.mark.disruptive

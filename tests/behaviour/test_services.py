@@ -192,6 +192,8 @@ def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> No
     inner = [site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]]
     inner += [deployed["zookeeper"]["client_port"]] if deployed["zookeeper"] else []
     inner += [deployed["kafka"]["port"]] if deployed["kafka"] else []
+    if deployed["kafka"].get("mode") == "kraft":
+        inner.append(deployed["kafka"]["ports"][-1])  # where the brokers agree on who leads
     for wanted in inner:
         where = {address for address, port, _ in rows if port == wanted}
         assert where, f"nothing listens on port {wanted}"

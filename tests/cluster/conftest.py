@@ -1,4 +1,4 @@
-"""The hosts of the scenario `cluster` together, and a client that writes while something happens to them."""
+"""The hosts of a scenario with a cluster together, and a client that writes while something happens to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from tests.refusals.bench import Together
-from tools.common import ROOT
 
 soak = pytest.mark.skipif(
     not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"
@@ -30,6 +29,8 @@ sys.path.insert(0, "/usr/local/lib/switchboard")
 from kafka_client import Connection, login_of
 with Connection(sys.argv[1] + ":9092", login_of("/etc/kafka/admin.properties"), 20) as connection:
     told = connection.metadata(all_topics=True)
+    if "process.roles=" in open("/etc/kafka/server.properties").read():
+        told["controller"] = connection.quorum()[0]
 behind = [name for name, parts in told["topics"].items() if any(l < 0 or s < r for l, r, s in parts)]
 leaders = {str(number): l for number, (l, r, s) in enumerate(told["topics"].get("tests.records", []))}
 found = {"brokers": sorted(told["brokers"]), "controller": told["controller"], "behind": behind}
@@ -61,7 +62,7 @@ class Written:
 class Cluster(Together):
     """Some hosts in containers, by the inventory's names, with their private addresses."""
 
-    users: dict[str, str]
+    users: dict[str, str]  # of ZooKeeper; there are none without it
     kafka_users: dict[str, str] = field(default_factory=dict)
 
     def modes(self) -> dict[str, str]:
@@ -177,16 +178,15 @@ def arguments_and_journal(cluster: Cluster, name: str, unit: str) -> str:
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """Return the hosts, with a client on the first of them."""
-    text = (ROOT / "molecule" / "cluster" / "hosts.yml").read_text(encoding="utf-8")
+    inventory = request.config.option.ansible_inventory
+    text = (Path(inventory) / "cluster.yml").read_text(encoding="utf-8")  # the scenario's hosts.yml
     group = yaml.safe_load(text)["switchboard"]
     addresses = {name: told["switchboard_address"] for name, told in group["hosts"].items()}
-    inventory = request.config.option.ansible_inventory
     users = {user["name"]: user["password"] for user in group["vars"]["kafka_users"]}
-    found = Cluster(inventory, addresses, group["vars"]["zookeeper_users"], users)
-    first = next(iter(addresses))
-    found.output(
-        first, "apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-kazoo"
-    )
+    found = Cluster(inventory, addresses, group["vars"].get("zookeeper_users", {}), users)
+    if found.users:
+        install = "apt-get -qq install -y --no-install-recommends python3-kazoo"
+        found.output(next(iter(addresses)), *install.split())
     for path in (CLIENT, RECORDS):
         for name in addresses:
             copy = ["docker", "cp", "-q", str(path), f"{name}:/root/"]

@@ -80,6 +80,9 @@ def test_ports_of_a_cluster_are_for_the_other_hosts_alone() -> None:
     (kafka,) = firewall_services(groups, hostvars, "a")
     assert (kafka["port"], kafka["from"]) == (9092, ["192.0.2.2", "2001:db8::2", "192.0.2.3"])
     assert [entry["port"] for entry in firewall_services(groups, hostvars, "c")] == [80, 443]
+    kraft = {**hostvars, "a": {**hostvars["a"], "kafka_mode": "kraft"}}
+    controller = firewall_services(groups, kraft, "a")[1]
+    assert (controller["port"], controller["from"]) == (9093, ["192.0.2.2", "2001:db8::2"])
     hostvars["b"].pop("firewall_addresses")
     with pytest.raises(AnsibleFilterError, match="firewall_addresses of b is not set"):
         firewall_services(groups, hostvars, "a")

@@ -102,6 +102,24 @@ def test_metadata_is_read_to_its_end() -> None:
     assert broker.asked == struct.pack(">i?", -1, False)
 
 
+def replicas(*some: tuple[int, int]) -> bytes:
+    """Return controllers as DescribeQuorum, version 1, tells of them: the number of each, and when it had caught up."""
+    return compact_array([struct.pack(">iqqq", number, 45, at + 9, at) for number, at in some])
+
+
+def test_the_quorum_is_read_to_its_end() -> None:
+    some = replicas((1, 100_000), (2, 99_600), (3, -1))
+    partition = struct.pack(">ihiiq", 0, 0, 1, 7, 44) + some + replicas((4, 99_000))
+    topics = compact_array([compact(b"__cluster_metadata") + compact_array([partition])])
+    broker = Broker(struct.pack(">h", 0) + topics + b"\0")
+    assert broker.quorum() == (1, {1: 0, 2: 400, 3: -1})
+    partition = struct.pack(">i", 0) + b"\0"
+    asked = b"\x02" + compact(b"__cluster_metadata") + b"\x02" + partition + b"\0"
+    assert broker.asked == asked
+    with pytest.raises(KafkaError, match="quorum: error 35"):
+        Broker(struct.pack(">h", 35)).quorum()
+
+
 def test_settings_are_read_to_their_end() -> None:
     word = text("min.insync.replicas")
     entry = word + text("2") + b"\0\x05\0" + array([word + text("1") + b"\x05"])

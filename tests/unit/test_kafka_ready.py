@@ -80,6 +80,14 @@ def test_kafka_is_not_ready_without_one() -> None:
     assert "kafka_start_timeout" in done.stderr
 
 
+def test_kafka_is_not_ready_while_others_do_not_know_of_it() -> None:
+    with server(lambda _: framed(metadata(2, 1))) as port:
+        assert probe(KAFKA, port, "--node", "1").returncode == 0
+        done = probe(KAFKA, port, "--node", "2")
+    assert done.returncode == 1
+    assert "brokers 0, 1, without 2" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "status"),
     [

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.kafka_cluster import kafka_switch_fault, kafka_turn
-from plugins.modules.kafka_state import behind, tight, whole
+from plugins.filter.kafka_cluster import (
+    kafka_cluster_id,
+    kafka_disk_rules,
+    kafka_switch_fault,
+    kafka_turn,
+    kafka_voters_fault,
+)
+from plugins.modules.kafka_state import behind, late, tight, whole
 
 BROKERS = [{"id": number, "host": f"10.0.0.{number}"} for number in (1, 2, 3)]
 
@@ -49,6 +55,7 @@ def test_the_controller_is_restarted_last_whoever_it_is_by_then() -> None:
             state(controller=2),
             "a: the controller is 1; b: the controller is 1; c: the controller is 2",
         ),
+        (state(late=[2, 3]), "c: without the controllers 2, 3, or these are behind"),
         (state(refused=True, said="log-in"), "refuse the log-in of kafka_broker_user"),
         (state(tight=["lab.owner"]), "lab.owner have no replica more than min.insync.replicas"),
     ],
@@ -106,3 +113,77 @@ def test_how_brokers_talk_to_one_another_is_not_changed_one_by_one() -> None:
     assert kafka_switch_fault(written, NEW) == ""
     assert kafka_switch_fault({}, NEW) == ""
     assert kafka_switch_fault(OLD, {"listeners": ["PLAINTEXT://10.0.0.1:9092"]}) == ""
+
+
+def test_a_controller_that_is_behind_holds_a_restart_up() -> None:
+    assert late({1: 0, 2: 400, 3: 9000}, [1, 2, 3]) == [3]
+    assert late({1: 0, 2: -1}, [1, 2, 3]) == [2, 3]
+    assert not whole(state(late=[3]))
+
+
+QUORUM = {"controller.quorum.voters": ["1@10.0.0.1:9093", "2@10.0.0.2:9093"]}
+
+
+def test_where_controllers_look_for_one_another_is_not_changed_one_by_one() -> None:
+    written = {"controller.quorum.voters": "1@10.0.0.1:9093,2@10.0.0.2:9095"}
+    fault = kafka_switch_fault(written, QUORUM)
+    assert "2@10.0.0.2:9095, and would as 1@10.0.0.1:9093,2@10.0.0.2:9093" in fault
+    assert kafka_voters_fault(written, QUORUM) == ""
+    assert kafka_switch_fault(written, OLD) == kafka_switch_fault(OLD, {**OLD, **QUORUM}) == ""
+    alone = {"controller.quorum.voters": "1@127.0.0.1:9093"}
+    assert "are 1 since their first start, and would be 1, 2" in kafka_voters_fault(alone, QUORUM)
+    assert kafka_voters_fault(alone, {"controller.quorum.voters": ["7@127.0.0.1:9093"]}) == ""
+    assert kafka_voters_fault({}, QUORUM) == kafka_voters_fault(OLD, QUORUM) == ""
+
+
+def disks(**cluster: str) -> list[dict[str, Any]]:
+    """Return the hosts of a run with the id of the cluster on the disk of each, empty for an empty disk."""
+    return [
+        {
+            "inventory_hostname": name,
+            "__kafka_settings": {"brokers": BROKERS},
+            "__looked": {
+                "kafka": {
+                    "settings": {
+                        "/etc/kafka/server.properties": {},
+                        "/data/meta.properties": {"version": "1", "cluster.id": told}
+                        if told
+                        else {},
+                    }
+                }
+            },
+        }
+        for name, told in cluster.items()
+    ]
+
+
+def refused(hosts: list[dict[str, Any]], name: str = "a", mode: str = "kraft") -> str:
+    rules = kafka_disk_rules(hosts, BROKERS, name, mode, "/data")
+    return "".join(f"{rule['variable']}: {rule['why']} {rule['remedy']}" for rule in rules)
+
+
+def test_brokers_agree_on_the_id_of_their_cluster() -> None:
+    fresh = disks(a="", b="", c="")
+    (made,) = {kafka_cluster_id(fresh, BROKERS, name) for name in "abc"}
+    assert len(made) == 22
+    assert made[0].isalpha()
+    assert kafka_cluster_id(disks(a="", b="known", c="known"), BROKERS, "a") == "known"
+    assert kafka_cluster_id(fresh, [], "a") != kafka_cluster_id(fresh, [], "b")
+    assert kafka_cluster_id(disks(a="", b="other"), [], "a") != "other"
+
+
+def test_a_disk_of_another_mode_or_cluster_is_refused() -> None:
+    old = disks(a="x", b="x", c="x")
+    old[0]["__looked"]["kafka"]["settings"]["/data/meta.properties"]["version"] = "0"
+    assert "kafka_mode: the records in /data were written in the mode zookeeper" in refused(old)
+    assert refused(old, mode="zookeeper") == ""
+    assert "Set kafka_mode to kraft" in refused(old, "b", "zookeeper")
+    assert refused(disks(a="x", b="x", c="x")) == refused(disks(a="", b="", c="")) == ""
+    assert "of different clusters (a: x; b: y)" in refused(disks(a="x", b="y", c=""))
+
+
+def test_new_brokers_are_not_the_most_of_a_cluster_that_has_data() -> None:
+    assert refused(disks(a="", b="x", c="x")) == ""
+    assert "kafka_brokers: a, c have no data" in refused(disks(a="", b="x", c=""), "b")
+    assert "a is new, and 2 of these 3 are in this run" in refused(disks(a="", b="x"))
+    assert refused(disks(a="x", b="x")) == ""

@@ -27,6 +27,7 @@ def settings(**changed: Any) -> dict[str, Any]:
     base = {
         **{"mode": "zookeeper", "address": "127.0.0.1", "advertised_address": "127.0.0.1"},
         **{"port": "9092", "listeners": [], "authentication": False, "users": []},
+        **{"controller_port": "9093", "node_id": "1", "brokers": []},
         **{"broker_user": "broker", "broker_password": ""},
         **dict.fromkeys(TLS, ""),
         **{"zookeeper_user": "", "zookeeper_password": "", "zookeeper_tls_keystore": ""},
@@ -60,7 +61,7 @@ def test_a_broker_that_asks_nobody_is_as_it_always_was() -> None:
 )
 def test_a_broker_that_asks_lets_nobody_do_what_no_acl_allows(mode: str, authorizer: str) -> None:
     lines = kafka_security(asking(mode=mode))
-    assert lines["listeners"] == ["SASL_PLAINTEXT://127.0.0.1:9092"]
+    assert lines["listeners"][0] == "SASL_PLAINTEXT://127.0.0.1:9092"
     assert lines["inter.broker.listener.name"] == "SASL_PLAINTEXT"
     assert lines["allow.everyone.if.no.acl.found"] is False
     assert lines["super.users"] == "User:broker"
@@ -146,3 +147,33 @@ def test_loopback(address: str) -> None:
     assert not loopback("10.0.0.1")
     assert not loopback("0.0.0.0")
     assert not loopback("kafka.example.org")
+
+
+def test_a_broker_without_zookeeper_is_a_controller_too() -> None:
+    lines = kafka_security(settings(mode="kraft"))
+    assert lines["process.roles"] == ["broker", "controller"]
+    assert lines["listeners"] == ["PLAINTEXT://127.0.0.1:9092", "CONTROLLER://127.0.0.1:9093"]
+    assert lines["advertised.listeners"] == ["PLAINTEXT://127.0.0.1:9092"]
+    assert lines["listener.security.protocol.map"] == [
+        "PLAINTEXT:PLAINTEXT",
+        "CONTROLLER:PLAINTEXT",
+    ]
+    assert lines["controller.quorum.voters"] == ["1@127.0.0.1:9093"]
+    named = settings(mode="kraft", advertised_address="k1", address="10.0.0.1", node_id=4, **TLS)
+    assert kafka_security(named)["controller.quorum.voters"] == ["4@k1:9093"]
+
+
+def test_controllers_know_one_another_by_tls_and_the_brokers_own_password() -> None:
+    brokers = [{"id": 1, "host": "10.0.0.1"}, {"id": 2, "host": "fd00::2"}]
+    lines = kafka_security(asking(mode="kraft", brokers=brokers, address="10.0.0.1", **TLS))
+    assert lines["controller.quorum.voters"] == ["1@10.0.0.1:9093", "2@[fd00::2]:9093"]
+    assert "CONTROLLER:SASL_SSL" in lines["listener.security.protocol.map"]
+    assert lines["sasl.mechanism.controller.protocol"] == "PLAIN"
+    assert lines["listener.name.controller.sasl.enabled.mechanisms"] == "PLAIN"
+    assert WORD not in str(lines)
+
+
+def test_the_controllers_port_is_no_other_listeners() -> None:
+    (fault,) = refused(mode="kraft", controller_port=9092)
+    assert fault == ("kafka_listeners", "two listeners have this port.")
+    assert refused(mode="kraft") == []

@@ -19,11 +19,11 @@ from kafka_client import Connection, login_of
 ATTEMPT = 5.0
 
 
-def ask(address: str, login: dict[str, str], seconds: float) -> tuple[int, int]:
-    """Return how many brokers there are and the controller's id, -1 for none."""
+def ask(address: str, login: dict[str, str], seconds: float) -> tuple[list[int], int]:
+    """Return which brokers there are and the controller's id, -1 for none."""
     with Connection(address, login, seconds) as connection:
         told = connection.metadata()
-    return len(told["brokers"]), told["controller"]
+    return sorted(told["brokers"]), told["controller"]
 
 
 def alive(pid: int) -> bool:
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("address")
     parser.add_argument("port", type=int)
     parser.add_argument("--login", default="", help="the file of client properties to log in by")
+    parser.add_argument("--node", type=int, help="the broker's number, which has to be among them")
     parser.add_argument("--pid", type=int, default=0, help="the broker's process")
     parser.add_argument("--timeout", type=float, default=300, help="seconds in all")
     options = parser.parse_args()
@@ -62,9 +63,11 @@ def main() -> int:
         except (OSError, ValueError, struct.error) as error:
             said = str(error)
         else:
-            if brokers and controller >= 0:
+            if brokers and controller >= 0 and options.node in (None, *brokers):
                 return 0
-            said = f"{brokers} brokers and no controller"
+            said = f"{len(brokers)} brokers and no controller"
+            if controller >= 0:
+                said = f"brokers {', '.join(map(str, brokers))}, without {options.node}"
         time.sleep(0.1)
     print(
         f"Kafka on {options.address}:{options.port} said {said!r} for {options.timeout:g} seconds "

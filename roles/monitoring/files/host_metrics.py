@@ -112,11 +112,15 @@ def partitions(told: dict[str, Any]) -> dict[str, int]:
     return found
 
 
-def kafka(address: str, folder: str, login: str) -> Iterator[Family]:
-    """Yield whether the broker is well, what is wrong with its partitions, and what is free of its disk."""
+def kafka(address: str, folder: str, login: str, quorum: bool = False) -> Iterator[Family]:
+    """Yield whether the broker is well, what is wrong with its partitions, and what is free of its disk.
+
+    In a ``quorum`` (KRaft) the controller is the one that leads it; what a broker says of its topics names any broker.
+    """
     try:
         with Connection(address, login_of(login) if login else {}, SECONDS) as broker:
-            found = partitions(broker.metadata(all_topics=True))
+            told = broker.metadata(all_topics=True)
+            found = partitions({**told, "controller": broker.quorum()[0]} if quorum else told)
     except (OSError, struct.error) as error:
         warn(f"Kafka at {address}: {error}")
         found = {"controller": 0}
@@ -179,7 +183,8 @@ def gather(root: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
         closed(root, sites, config["maintenance_dir"]),
     ]
     if config["kafka"]:
-        parts.append(kafka(config["kafka"], config["kafka_data_dir"], config["kafka_login"]))
+        keys = ("kafka", "kafka_data_dir", "kafka_login", "kafka_quorum")
+        parts.append(kafka(*(config[key] for key in keys)))
     if config["zookeeper"]:
         parts.append(zookeeper(config["zookeeper"]))
     text = ""
