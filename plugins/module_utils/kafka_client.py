@@ -305,13 +305,7 @@ class Connection:
         return {
             "brokers": {number: address for number, (address, _) in told["brokers"].items()},
             "controller": told["controller"],
-            "topics": {
-                name: [
-                    (leader, len(replicas), len(synced))
-                    for _, (leader, replicas, synced) in sorted(parts.items())
-                ]
-                for name, parts in told["topics"].items()
-            },
+            "topics": counted(told["topics"]),
         }
 
     def settings(self, names: Sequence[str], key: str, kind: int = TOPIC) -> dict[str, str]:
@@ -335,6 +329,16 @@ class Connection:
             return answer.text(), answer.array(entry)
 
         return {name: values[0] for name, values in answer.array(topic) if values}
+
+
+def counted(topics: dict[str, Any]) -> dict[str, list[tuple[int, int, int]]]:
+    """Return the topics of `Connection.layout` with the numbers of replicas in the place of lists."""
+    return {
+        name: [
+            (leader, len(all_), len(synced)) for _, (leader, all_, synced) in sorted(parts.items())
+        ]
+        for name, parts in topics.items()
+    }
 
 
 def owner(connection: socket.socket) -> int:

@@ -221,6 +221,8 @@ class Brokers:
             self._alter(connection, BROKER, {str(number): dict.fromkeys(RATES, str(rate))})
         listed: dict[str, dict[str, list[str]]] = defaultdict(lambda: {key: [] for key in REPLICAS})
         for (name, number), (replicas, adding, removing) in sorted(moves.items()):
+            if not adding:
+                continue  # only another order, or fewer
             there = [one for one in [*replicas, *removing] if one not in adding]
             for key, some in zip(REPLICAS, (there, adding), strict=True):
                 listed[name][key] += [f"{number}:{one}" for one in some]
@@ -228,7 +230,8 @@ class Brokers:
             name: {key: ",".join(some) for key, some in values.items()}
             for name, values in listed.items()
         }
-        self._alter(self.controller, TOPIC, words)
+        if words:
+            self._alter(self.controller, TOPIC, words)
 
     def release(self, topics: list[str], brokers: list[int]) -> None:
         """Take the throttle away from topics and brokers."""
@@ -247,6 +250,6 @@ def left(
     """Return how many bytes are still to be copied: what the leader has, without what who comes has already."""
     missing = 0
     for part, move in moves.items():
-        whole: Any = sizes.get(leaders[part], {}).get(part, 0)
+        whole: Any = sizes.get(leaders.get(part, -1), {}).get(part, 0)
         missing += sum(max(0, whole - sizes.get(one, {}).get(part, 0)) for one in move.adding)
     return missing

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_client import Connection, LoginRefused, login_of
+from ansible.module_utils.kafka_client import Connection, LoginRefused, counted, login_of
 
 DOCUMENTATION = r"""
 ---
@@ -50,6 +50,10 @@ tight:
   type: list
   elements: str
   returned: success
+others:
+  description: Brokers beside I(brokers), by number, with C(address), which is empty where one is away, and C(topics).
+  type: dict
+  returned: success
 refused: {description: Whether the broker let the log-in not in., type: bool, returned: success}
 said: {description: Why there is no answer., type: str, returned: success}
 """
@@ -76,22 +80,38 @@ def tight(topics: Partitions, minimum: dict[str, int]) -> list[str]:
     )
 
 
+def others(told: dict[str, Any], brokers: list[int]) -> dict[int, dict[str, Any]]:
+    """Return the brokers beside some that are there or have replicas: their addresses, and the topics of these."""
+    having: dict[int, set[str]] = {number: set() for number in told["brokers"]}
+    for name, parts in told["topics"].items():
+        for _, replicas, _ in parts.values():
+            for number in replicas:
+                having.setdefault(number, set()).add(name)
+    return {
+        number: {"address": told["brokers"].get(number, ("", ""))[0], "topics": sorted(topics)}
+        for number, topics in sorted(having.items())
+        if number not in brokers
+    }
+
+
 def state(address: str, login: dict[str, str], brokers: list[int]) -> dict[str, Any]:
     """Return what the broker says now, without what the module adds."""
-    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": []}
+    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": [], "others": {}}
     try:
         with Connection(address, login, ATTEMPT) as connection:
-            told = connection.metadata(all_topics=True)
+            told = connection.layout(all_topics=True)
             words = connection.settings(list(told["topics"]), "min.insync.replicas")
     except LoginRefused as error:
         return {**nothing, "refused": True, "said": str(error)}
     except (OSError, ValueError, struct.error) as error:
         return {**nothing, "refused": False, "said": str(error) or type(error).__name__}
+    topics = counted(told["topics"])
     return {
         "lacking": sorted(set(brokers) - told["brokers"].keys()),
         "controller": told["controller"],
-        "behind": behind(told["topics"]),
-        "tight": tight(told["topics"], {name: int(word) for name, word in words.items()}),
+        "behind": behind(topics),
+        "tight": tight(topics, {name: int(word) for name, word in words.items()}),
+        "others": others(told, brokers),
         "refused": False,
         "said": "",
     }
