@@ -57,6 +57,15 @@ class Spread:
                 target = max(self.free(part), key=lambda one: self.racks_of([*kept, one]))
                 self.put(part, source, target)
 
+    def widen(self, least: int) -> None:
+        """Give partitions more replicas until each has so many."""
+        for part, replicas in self.parts.items():
+            while len(replicas) < least:
+                target = max(self.free(part), key=lambda one: self.racks_of([*replicas, one]))
+                replicas.append(target)
+                for count in (self.of_topic[part[0]], self.total):
+                    count[target] += 1
+
     def over_racks(self) -> None:
         """Put replicas of a partition that share a rack into as many racks as there are."""
         for part, replicas in self.parts.items():
@@ -183,24 +192,28 @@ class Spread:
         return steps
 
 
-def spread(layout: Mapping[Part, Sequence[int]], racks: Mapping[int, str]) -> Layout:
+def spread(
+    layout: Mapping[Part, Sequence[int]], racks: Mapping[int, str], least: int = 0
+) -> Layout:
     """Return the partitions whose replicas shall be on other brokers, or in another order.
 
-    A partition keeps as many replicas as it has, on as many racks as there can be. Brokers get as many replicas of each
-    topic as the others, and of all topics, as far as racks let them, and lead as many partitions. Not more than that
-    moves. A second plan on top of the first is empty.
+    A partition keeps as many replicas as it has, or gets as many as it is to have at least, on as many racks as there can
+    be. Brokers get as many replicas of each topic as the others, and of all topics, as far as racks let them, and lead as
+    many partitions. Not more than that moves. A second plan on top of the first is empty.
 
     Args:
         layout: where the replicas are, the one that is to lead first.
         racks: the brokers that may have some, each with its rack; those that all have none count as one rack.
+        least: how many replicas a partition is to have at least.
 
     Raises:
         ValueError: a partition has more replicas than there are such brokers.
     """
-    if any(len(replicas) > len(racks) for replicas in layout.values()):
+    if least > len(racks) or any(len(replicas) > len(racks) for replicas in layout.values()):
         raise ValueError("fewer brokers than replicas")
     found = Spread(layout, racks)
     found.leave()
+    found.widen(least)
     found.over_racks()
     found.level()
     found.lead()

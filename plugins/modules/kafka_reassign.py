@@ -20,7 +20,7 @@ short_description: Spread Kafka's replicas over the brokers
 description:
   - Moves replicas of all topics, Kafka's own included, until each broker has as many as the others of each topic and of
     all, and leads as many partitions. Replicas of a partition stand in as many racks as there are. A partition keeps
-    the number of its replicas, and no more of them move than that takes.
+    the number of its replicas, unless I(replicas) is more, and no more of them move than that takes.
   - A reassignment that is under way is taken up. Nothing begins while a broker is away or a partition lacks a replica.
   - At the end it takes the throttle away, lets the first replica of each partition lead it, and has looked at all of
     that again.
@@ -33,6 +33,7 @@ options:
     default: ""
   brokers: {description: The numbers of the brokers that the cluster has., type: list, elements: int, required: true}
   empty: {description: The numbers of brokers that shall have no replica., type: list, elements: int, default: []}
+  replicas: {description: How many replicas a partition gets where it has fewer., type: int, default: 0}
   throttle:
     description: Bytes a second that each broker sends, and takes, for what moves; 0 is no limit.
     type: int
@@ -189,7 +190,13 @@ def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, An
         part: moves[part].replicas if part in moves else replicas
         for part, (_, replicas, _) in parts.items()
     }
-    wanted = spread(now, {one: cluster.alive[one][1] for one in set(brokers) - set(empty)})
+    stay = set(brokers) - set(empty)
+    if options["replicas"] > len(stay):
+        raise Refused(
+            f"kafka_move_replicas is {options['replicas']}: there are {len(stay)} brokers, and each has one replica of "
+            f"a partition at most. Set it to {len(stay)}, or add brokers."
+        )
+    wanted = spread(now, {one: cluster.alive[one][1] for one in stay}, options["replicas"])
     if wanted and (late := behind(cluster.told, moves, empty)):
         raise NotYet(
             f"kafka_brokers is {listing(brokers)}: replicas are behind in {', '.join(late)}, so nothing is moved. Look "
@@ -244,6 +251,7 @@ def main() -> None:
             "config": {"type": "path", "default": ""},
             "brokers": {"type": "list", "elements": "int", "required": True},
             "empty": {"type": "list", "elements": "int", "default": []},
+            "replicas": {"type": "int", "default": 0},
             "throttle": {"type": "int", "default": 0},
             "begun": {"type": "bool", "default": False},
             "wait": {"type": "int", "default": 10},

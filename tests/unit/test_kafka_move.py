@@ -184,7 +184,7 @@ SPREAD = ((1, [1, 2], [1, 2]), (2, [2, 3], [2, 3]), (3, [3, 1], [3, 1]))
 
 def turn(cluster: Told, *, check: bool = False, begun: bool = False) -> dict[str, Any]:
     some: Any = cluster
-    options = {"brokers": [1, 2, 3], "empty": [], "throttle": 500, "begun": begun}
+    options = {"brokers": [1, 2, 3], "empty": [], "replicas": 0, "throttle": 500, "begun": begun}
     return step(some, options, check)
 
 

@@ -55,6 +55,15 @@ def test_more_replicas_than_brokers_are_not_planned() -> None:
         spread(THREE, same(1, 2))
 
 
+def test_a_topic_of_one_server_gets_replicas_on_three() -> None:
+    alone = topic("a", [1], [1], [1])
+    wanted = spread(alone, same(1, 2, 3), 2)
+    assert Counter(one for new in wanted.values() for one in new) == {1: 2, 2: 2, 3: 2}
+    assert spread({**alone, **wanted}, same(1, 2, 3), 2) == {}
+    with pytest.raises(ValueError, match="fewer brokers than replicas"):
+        spread(alone, same(1, 2, 3), 4)
+
+
 def test_replicas_of_a_partition_stand_in_different_racks() -> None:
     racks = {1: "north", 2: "north", 3: "south", 4: "south"}
     layout = topic("a", [1, 2], [2, 1], [1, 2], [3, 4])
