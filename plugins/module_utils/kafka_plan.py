@@ -197,9 +197,9 @@ def spread(
 ) -> Layout:
     """Return the partitions whose replicas shall be on other brokers, or in another order.
 
-    A partition keeps as many replicas as it has, or gets as many as it is to have at least, on as many racks as there can
-    be. Brokers get as many replicas of each topic as the others, and of all topics, as far as racks let them, and lead as
-    many partitions. Not more than that moves. A second plan on top of the first is empty.
+    A partition keeps as many replicas as it has, or gets as many as it is to have at least, on as many racks as there
+    can be. Brokers get as many replicas of each topic as the others, and of all topics, as far as racks let them, and
+    lead as many partitions. Not more than that moves. A second plan on top of the first is empty.
 
     Args:
         layout: where the replicas are, the one that is to lead first.
