@@ -58,4 +58,4 @@ class ActionModule(ActionBase):
                     "send (-e kafka_move_throttle=…), and run this again, which takes it up."
                 )
                 return result | told | {"failed": True, "msg": why}
-            arguments["begun"] = True
+            arguments |= {"begun": True, "awaited": told["awaited"]}

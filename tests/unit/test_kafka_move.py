@@ -185,7 +185,24 @@ SPREAD = ((1, [1, 2], [1, 2]), (2, [2, 3], [2, 3]), (3, [3, 1], [3, 1]))
 def turn(cluster: Told, *, check: bool = False, begun: bool = False) -> dict[str, Any]:
     some: Any = cluster
     options = {"brokers": [1, 2, 3], "empty": [], "replicas": 0, "throttle": 500, "begun": begun}
+    options["awaited"] = {}
+    if not begun:
+        with pytest.raises(NotYet, match="what they did not a moment ago"):
+            step(some, options, check)  # the first look is taken twice
     return step(some, options, check)
+
+
+def test_what_has_just_moved_is_no_plan_while_brokers_tell_who_has_left_it() -> None:
+    stale: Any = Told((3, [3, 1, 2], [3, 1, 2]))
+    options = {"brokers": [1, 2, 3], "empty": [], "replicas": 0, "throttle": 0, "begun": True}
+    with pytest.raises(NotYet, match="brokers tell of lab what they did not"):
+        step(stale, {**options, "awaited": {("lab", 0): [3, 1]}}, False)
+    assert stale.done == []
+    some: Any = Told((3, [3, 1], [3, 1]))
+    assert (
+        step(some, {**options, "awaited": {("lab", 0): [3, 1], ("gone", 0): [1]}}, False)["moving"]
+        == 0
+    )
 
 
 def test_a_throttle_comes_before_the_move_and_goes_after_it() -> None:
