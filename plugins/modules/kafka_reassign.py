@@ -109,11 +109,6 @@ def refuse(
     have = {one for _, replicas, _ in parts.values() for one in replicas}
     stay = set(brokers) - set(empty)
     whole = f"kafka_brokers is {listing(brokers)}"
-    if unknown := set(empty) - set(brokers) - have - told["brokers"].keys():
-        raise Refused(
-            f"kafka_empty is {listing(empty)}: the cluster has no broker {listing(unknown)}. "
-            f"Name one of {listing(told['brokers'].keys() | have)}."
-        )
     if strangers := have - stay - set(empty):
         raise Refused(
             f"{whole}: broker {listing(strangers)} has replicas and is not among them. Put it back into the "

@@ -114,13 +114,6 @@ WHOLE = (1, [1, 2, 3], [1, 2, 3])
         (
             told(WHOLE),
             [1, 2, 3],
-            [7],
-            Refused,
-            "kafka_empty is 7: the cluster has no broker 7. Name one of 1, 2, 3",
-        ),
-        (
-            told(WHOLE),
-            [1, 2, 3],
             [3],
             Refused,
             r"2 brokers would be left \(1, 2\), and the topics lab have more",
