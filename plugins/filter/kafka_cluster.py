@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,77 @@ def kafka_turn(
         )
     due.sort(key=lambda name: found[name]["__kafka_settings"]["id"] in controllers)
     return {"next": due[0] if due else "", "fault": ""}
+
+
+def kafka_emptied(
+    wanted: Any, hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return which brokers are to be emptied, and which host asks the cluster to do it.
+
+    Args:
+        wanted: their numbers, or the inventory's names of their hosts: a list, or a text with commas between them.
+        hosts: the variables of each host of the run.
+        brokers: those of the cluster.
+
+    Returns:
+        ``numbers``; ``asks``, the inventory's name of the first host whose broker stays; and ``unknown``, what is
+        neither a number nor the name of a host of the run.
+    """
+    words = wanted if isinstance(wanted, (list, tuple)) else str(wanted).split(",")
+    names = {
+        host["inventory_hostname"]: int(host["__kafka_settings"]["id"])
+        for host in hosts
+        if host.get("__kafka_settings", {}).get("brokers") == brokers
+    }
+    given = [str(word).strip() for word in words if str(word).strip()]
+    numbers = [
+        names[word] if word in names else int(word)
+        for word in given
+        if word in names or word.isdigit()
+    ]
+    return {
+        "numbers": sorted(set(numbers)),
+        "asks": next((name for name, number in names.items() if number not in numbers), ""),
+        "unknown": [word for word in given if word not in names and not word.isdigit()],
+    }
+
+
+def kafka_protocol(
+    hosts: Iterable[Mapping[str, Any]],
+    brokers: Sequence[Mapping[str, Any]],
+    path: str,
+    newest: str,
+    finalize: bool = False,
+) -> str:
+    """Return how brokers are to talk to one another (``inter.broker.protocol.version``).
+
+    Brokers with another binary understand those before them as long as they talk as those do. So what a cluster has is
+    kept, the oldest of it where hosts differ, until it is to be raised.
+
+    Args:
+        hosts: the variables of each host of the run; ``__looked`` is what is on its disk.
+        brokers: those of the cluster.
+        path: of server.properties.
+        newest: what the program that is installed can.
+        finalize: whether it is to be raised to that.
+    """
+    found = []
+    for host in hosts:
+        looked = host.get("__looked", {}).get("kafka")
+        if not looked or host.get("__kafka_settings", {}).get("brokers") != brokers:
+            continue
+        if any(there for at, there in looked["present"].items() if at.endswith("/meta.properties")):
+            found.append(looked["settings"].get(path, {}).get("inter.broker.protocol.version"))
+    older = [version for version in found if version]
+    if finalize or not older:
+        return newest
+    return min(older, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
+
+
+def kafka_share(item: Mapping[str, Any]) -> str:
+    """Return what one broker has, of an entry of what the module kafka_reassign returns as ``has``."""
+    told = item["value"]
+    return f"broker {item['key']}: {told['replicas']} replicas, leads {told['leads']} partitions"
 
 
 def fault(text: str) -> dict[str, str]:
@@ -252,4 +324,7 @@ class FilterModule:
             "kafka_voters_fault": kafka_voters_fault,
             "kafka_cluster_id": kafka_cluster_id,
             "kafka_disk_rules": kafka_disk_rules,
+            "kafka_emptied": kafka_emptied,
+            "kafka_protocol": kafka_protocol,
+            "kafka_share": kafka_share,
         }

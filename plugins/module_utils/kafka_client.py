@@ -26,7 +26,7 @@ MOST = 64 * 2**20  # bytes of an answer
 SCRAM = "SCRAM-SHA-512"
 # Kafka protocol guide, "Error Codes"
 AUTHENTICATION_FAILED = 58
-TOPIC = 2  # ConfigResource.Type
+TOPIC, BROKER = 2, 4  # ConfigResource.Type
 
 
 class KafkaError(OSError):
@@ -266,33 +266,31 @@ class Connection:
         if not hmac.compare_digest(said, f"v={base64.b64encode(server).decode()}"):
             raise ConnectionError("the broker does not know the password that it let in")
 
-    def metadata(self, all_topics: bool = False) -> dict[str, Any]:
-        """Return ``brokers`` ({id: host:port}), ``controller`` (an id, -1 for none) and ``topics``.
+    def layout(self, all_topics: bool = False) -> dict[str, Any]:
+        """Return ``brokers`` ({id: (host:port, rack)}), ``controller`` (an id, -1 for none) and ``topics``.
 
-        A topic is a list of its partitions, each ``(leader, replicas, in sync)``: an id, -1 for none, and two counts.
+        A topic is ``{partition: (leader, replicas, in sync)}``: an id, -1 for none, and two lists of ids.
         """
         body = struct.pack(">i?", -1 if all_topics else 0, False)
         answer = self.ask(METADATA, 4, body)
         answer.take(">i")  # throttling
 
-        def broker() -> tuple[int, str]:
+        def broker() -> tuple[int, tuple[str, str]]:
             number, host, port = answer.take(">i"), answer.text(), answer.take(">i")
-            answer.text()  # its rack
-            return number, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return number, (f"[{host}]:{port}" if ":" in host else f"{host}:{port}", answer.text())
 
-        def numbers() -> int:
-            return len(answer.array(lambda: answer.take(">i")))
+        def numbers() -> list[int]:
+            return answer.array(lambda: answer.take(">i"))
 
-        def partition() -> tuple[int, int, int]:
+        def partition() -> tuple[int, tuple[int, list[int], list[int]]]:
             answer.take(">h")  # its error
-            answer.take(">i")  # its number
-            return answer.take(">i"), numbers(), numbers()
+            return answer.take(">i"), (answer.take(">i"), numbers(), numbers())
 
-        def topic() -> tuple[str, list[tuple[int, int, int]]]:
+        def topic() -> tuple[str, dict[int, tuple[int, list[int], list[int]]]]:
             answer.take(">h")
             name = answer.text()
             answer.take(">?")  # whether it is Kafka's own
-            return name, answer.array(partition)
+            return name, dict(answer.array(partition))
 
         brokers = dict(answer.array(broker))
         answer.text()  # the cluster
@@ -333,9 +331,21 @@ class Connection:
         (found,) = answer.array(topic)
         return found  # type: ignore[no-any-return]
 
-    def settings(self, topics: Sequence[str], key: str) -> dict[str, str]:
-        """Return the value of one setting of each topic that the broker tells it of, its own or the broker's."""
-        wanted = [struct.pack(">b", TOPIC) + text(name) + array([text(key)]) for name in topics]
+    def metadata(self, all_topics: bool = False) -> dict[str, Any]:
+        """Return ``brokers`` ({id: host:port}), ``controller`` (an id, -1 for none) and ``topics``.
+
+        A topic is a list of its partitions, each ``(leader, replicas, in sync)``: an id, -1 for none, and two counts.
+        """
+        told = self.layout(all_topics)
+        return {
+            "brokers": {number: address for number, (address, _) in told["brokers"].items()},
+            "controller": told["controller"],
+            "topics": counted(told["topics"]),
+        }
+
+    def settings(self, names: Sequence[str], key: str, kind: int = TOPIC) -> dict[str, str]:
+        """Return the value of one setting of each topic, its own or the broker's, or of this broker, by its number."""
+        wanted = [struct.pack(">b", kind) + text(name) + array([text(key)]) for name in names]
         answer = self.ask(DESCRIBE_CONFIGS, 1, array(wanted) + struct.pack(">?", False))
         answer.take(">i")  # throttling
 
@@ -354,6 +364,16 @@ class Connection:
             return answer.text(), answer.array(entry)
 
         return {name: values[0] for name, values in answer.array(topic) if values}
+
+
+def counted(topics: dict[str, Any]) -> dict[str, list[tuple[int, int, int]]]:
+    """Return the topics of `Connection.layout` with the numbers of replicas in the place of lists."""
+    return {
+        name: [
+            (leader, len(all_), len(synced)) for _, (leader, all_, synced) in sorted(parts.items())
+        ]
+        for name, parts in topics.items()
+    }
 
 
 def owner(connection: socket.socket) -> int:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_client import Connection, LoginRefused, login_of
+from ansible.module_utils.kafka_client import Connection, LoginRefused, counted, login_of
 
 DOCUMENTATION = r"""
 ---
@@ -61,6 +61,10 @@ late:
   type: list
   elements: int
   returned: success
+others:
+  description: Brokers beside I(brokers), by number, with C(address), which is empty where one is away, and C(topics).
+  type: dict
+  returned: success
 refused: {description: Whether the broker let the log-in not in., type: bool, returned: success}
 said: {description: Why there is no answer., type: str, returned: success}
 """
@@ -88,6 +92,20 @@ def tight(topics: Partitions, minimum: dict[str, int]) -> list[str]:
     )
 
 
+def others(told: dict[str, Any], brokers: list[int]) -> dict[int, dict[str, Any]]:
+    """Return the brokers beside some that are there or have replicas: their addresses, and the topics of these."""
+    having: dict[int, set[str]] = {number: set() for number in told["brokers"]}
+    for name, parts in told["topics"].items():
+        for _, replicas, _ in parts.values():
+            for number in replicas:
+                having.setdefault(number, set()).add(name)
+    return {
+        number: {"address": told["brokers"].get(number, ("", ""))[0], "topics": sorted(topics)}
+        for number, topics in sorted(having.items())
+        if number not in brokers
+    }
+
+
 def late(voters: dict[int, int], brokers: list[int]) -> list[int]:
     """Return the controllers that are not there or behind, of how many ms each is."""
     return sorted(who for who in brokers if not 0 <= voters.get(who, -1) <= LATE)
@@ -97,22 +115,31 @@ def state(
     address: str, login: dict[str, str], brokers: list[int], quorum: bool = False
 ) -> dict[str, Any]:
     """Return what the broker says now, without what the module adds."""
-    nothing = {"lacking": brokers, "controller": -1, "behind": [], "tight": [], "late": []}
+    nothing = {
+        "lacking": brokers,
+        "controller": -1,
+        "behind": [],
+        "tight": [],
+        "late": [],
+        "others": {},
+    }
     try:
         with Connection(address, login, ATTEMPT) as connection:
-            told = connection.metadata(all_topics=True)
+            told = connection.layout(all_topics=True)
             words = connection.settings(list(told["topics"]), "min.insync.replicas")
             leader, voters = connection.quorum() if quorum else (told["controller"], {})
     except LoginRefused as error:
         return {**nothing, "refused": True, "said": str(error)}
     except (OSError, ValueError, struct.error) as error:
         return {**nothing, "refused": False, "said": str(error) or type(error).__name__}
+    topics = counted(told["topics"])
     return {
         "lacking": sorted(set(brokers) - told["brokers"].keys()),
         "controller": leader,
-        "behind": behind(told["topics"]),
-        "tight": tight(told["topics"], {name: int(word) for name, word in words.items()}),
+        "behind": behind(topics),
+        "tight": tight(topics, {name: int(word) for name, word in words.items()}),
         "late": late(voters, brokers) if quorum else [],
+        "others": others(told, brokers),
         "refused": False,
         "said": "",
     }

@@ -143,8 +143,8 @@ def plan(
         if topic["replication_factor"] not in (None, there["replication_factor"]):
             raise Refused(
                 f"kafka_topics is a list with {name} of the replication factor {topic['replication_factor']}: it has "
-                f"{there['replication_factor']}, and replicas are moved by hand. Declare "
-                f"{there['replication_factor']}, or move them with kafka-reassign-partitions.sh first."
+                f"{there['replication_factor']}, and this moves none. Declare {there['replication_factor']}, or give "
+                "topics more first, by playbooks/rebalance.yml with -e kafka_move_replicas=3."
             )
         if topic["partitions"] > there["partitions"]:
             result["grow"].append((name, topic["partitions"]))

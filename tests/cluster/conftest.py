@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.refusals.bench import Together
+from tools.common import ROOT, environment
 
 soak = pytest.mark.skipif(
     not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"
@@ -28,15 +29,20 @@ import json, sys
 sys.path.insert(0, "/usr/local/lib/switchboard")
 from kafka_client import Connection, login_of
 with Connection(sys.argv[1] + ":9092", login_of("/etc/kafka/admin.properties"), 20) as connection:
-    told = connection.metadata(all_topics=True)
+    told = connection.layout(all_topics=True)
     if "process.roles=" in open("/etc/kafka/server.properties").read():
         told["controller"] = connection.quorum()[0]
-behind = [name for name, parts in told["topics"].items() if any(l < 0 or s < r for l, r, s in parts)]
-leaders = {str(number): l for number, (l, r, s) in enumerate(told["topics"].get("tests.records", []))}
+    slowed = connection.settings(list(told["topics"]), "follower.replication.throttled.replicas")
+topics = told["topics"]
+behind = [name for name, parts in topics.items() if any(l < 0 or len(s) < len(r) for l, r, s in parts.values())]
+leaders = {str(number): l for number, (l, r, s) in sorted(topics.get("tests.records", {}).items())}
 found = {"brokers": sorted(told["brokers"]), "controller": told["controller"], "behind": behind}
-print(json.dumps({**found, "leaders": leaders}))
+found["replicas"] = {name: [r for _, (l, r, s) in sorted(parts.items())] for name, parts in topics.items()}
+print(json.dumps({**found, "leaders": leaders, "slowed": [name for name in slowed if slowed[name]]}))
 """
 TOPIC = "tests.records"
+# Seconds without an acknowledgement that a producer may see while a partition, or the cluster, has nobody who leads.
+OUTAGE = 60
 PEERS = "/etc/switchboard/certificates/peers"
 ASK = """
 import socket, sys
@@ -106,7 +112,7 @@ class Cluster(Together):
         while True:
             first, *others = self.brokers().values()
             good = (
-                first.get("brokers") == [1, 2, 3]
+                first.get("brokers") == list(range(1, len(self.addresses) + 1))
                 and not first["behind"]
                 and first["controller"] > 0
             )
@@ -125,12 +131,12 @@ class Cluster(Together):
         return list(self.addresses)[number - 1]
 
     @contextmanager
-    def sending(self, name: str = "") -> Iterator[Written]:
+    def sending(self, name: str = "", topic: str = TOPIC) -> Iterator[Written]:
         """Let producers on a host, the first one, send meanwhile; what became of the records is there at the end."""
         name = name or next(iter(self.addresses))
         command = ["docker", "exec", "-i", name, "python3", "/root/records.py"]
-        command += [self.brokers_at, "tests", self.kafka_users["tests"], TOPIC]
-        sent, pipe = Written(TOPIC), subprocess.PIPE
+        command += [self.brokers_at, "tests", self.kafka_users["tests"], topic]
+        sent, pipe = Written(topic), subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             assert process.stdout
             assert process.stdout.readline() == "begun\n"
@@ -167,6 +173,46 @@ class Cluster(Together):
         assert written.told["acknowledged"] > 100, written.told
         there = set(self.client("read", written.folder))
         return sorted(set(range(1, written.told["acknowledged"] + 1)) - there)
+
+
+def judged(what: str, sent: Written, outage: float = OUTAGE) -> dict[str, Any]:
+    """Say what a fault came to, in one line, and assert that nothing was lost."""
+    told = sent.told
+    line = (
+        f"{what}: {told['acknowledged']} acknowledged, {len(told['lost'])} lost, {told['doubled']} doubled, "
+        f"{sum(told['failed'].values())} failed, longest pause {told['longest']} s"
+    )
+    print(f"\n{line}")
+    assert told["acknowledged"] > 100, line
+    assert told["lost"] == [], line
+    assert told["longest"] < outage, line
+    return told
+
+
+def rolled(cluster: Cluster, before: dict[str, int]) -> list[str]:
+    """Return the hosts in the order in which their brokers were started; each must have been since."""
+    after = cluster.started("kafka")
+    assert all(after[name] > before[name] for name in after), (before, after)
+    return sorted(after, key=lambda name: after[name])
+
+
+def killed(cluster: Cluster, command: list[str], begun: Callable[[], bool]) -> None:
+    """Run a playbook, and kill the run with all of its processes once something has begun."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        ["ansible-playbook", "-i", cluster.inventory, *command],
+        cwd=ROOT,
+        env=environment(),
+        stdout=quiet,
+        stderr=quiet,
+        start_new_session=True,
+    ) as process:
+        end = time.monotonic() + 300
+        while not begun():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.5)  # until it begins; the assertion ends it
+        os.killpg(process.pid, 9)
 
 
 def arguments_and_journal(cluster: Cluster, name: str, unit: str) -> str:

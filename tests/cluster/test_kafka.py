@@ -6,20 +6,24 @@ SWITCHBOARD_SOAK=1 takes the long forms too: a host that is cut off, two of thre
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import PEERS, TOPIC, Cluster, Written, arguments_and_journal, soak
-from tools.common import ROOT, environment
+from tests.cluster.conftest import (
+    PEERS,
+    TOPIC,
+    Cluster,
+    arguments_and_journal,
+    judged,
+    killed,
+    rolled,
+    soak,
+)
 
-# Seconds without an acknowledgement that a producer may see while a partition, or the cluster, has nobody who leads.
-OUTAGE = 60
 # What each way in at each broker comes to: of users, a word each, and the brokers' addresses.
 ENTRY = """
 import json, socket, sys
@@ -58,27 +62,6 @@ add chain inet cut out { type filter hook output priority -300; policy drop; }
 add rule inet cut in iif lo accept
 add rule inet cut out oif lo accept
 """
-
-
-def judged(what: str, sent: Written, outage: float = OUTAGE) -> dict[str, Any]:
-    """Say what a fault came to, in one line, and assert that nothing was lost."""
-    told = sent.told
-    line = (
-        f"{what}: {told['acknowledged']} acknowledged, {len(told['lost'])} lost, {told['doubled']} doubled, "
-        f"{sum(told['failed'].values())} failed, longest pause {told['longest']} s"
-    )
-    print(f"\n{line}")
-    assert told["acknowledged"] > 100, line
-    assert told["lost"] == [], line
-    assert told["longest"] < outage, line
-    return told
-
-
-def rolled(cluster: Cluster, before: dict[str, int]) -> list[str]:
-    """Return the hosts in the order in which their brokers were started; each must have been since."""
-    after = cluster.started("kafka")
-    assert all(after[name] > before[name] for name in after), (before, after)
-    return sorted(after, key=lambda name: after[name])
 
 
 def test_one_broker_controls_and_all_replicas_are_in_sync(cluster: Cluster) -> None:
@@ -277,22 +260,12 @@ def test_a_run_that_is_killed_is_finished_by_the_next(cluster: Cluster) -> None:
     cluster.in_sync()
     before = cluster.started("kafka")
     extra = ["-e", json.dumps({"kafka_log_retention_hours": 166})]
-    command = ["ansible-playbook", "-i", cluster.inventory, "playbooks/messaging.yml", *extra]
     with cluster.sending() as sent:
-        with subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            end = time.monotonic() + 300
-            while cluster.started("kafka") == before:
-                assert process.poll() is None
-                assert time.monotonic() < end
-                time.sleep(0.5)  # until the first one begins; the assertion ends it
-            os.killpg(process.pid, 9)
+        killed(
+            cluster,
+            ["playbooks/messaging.yml", *extra],
+            lambda: cluster.started("kafka") != before,
+        )
         half = cluster.started("kafka")
         assert len([name for name in half if half[name] == before[name]]) == 2
         run = cluster.play("messaging", kafka_log_retention_hours=166)

@@ -80,9 +80,9 @@ class Broker(Connection):
         return Answer(self.body, flexible)
 
 
-def partition(leader: int, replicas: list[int], in_sync: list[int]) -> bytes:
+def partition(number: int, leader: int, replicas: list[int], in_sync: list[int]) -> bytes:
     numbers = [array([struct.pack(">i", one) for one in many]) for many in (replicas, in_sync)]
-    return struct.pack(">hii", 0, 2, leader) + b"".join(numbers)
+    return struct.pack(">hii", 0, number, leader) + b"".join(numbers)
 
 
 def test_metadata_is_read_to_its_end() -> None:
@@ -90,7 +90,7 @@ def test_metadata_is_read_to_its_end() -> None:
         struct.pack(">i", 1) + text("10.0.0.1") + struct.pack(">i", 9092) + text(None),
         struct.pack(">i", 2) + text("fd00::2") + struct.pack(">i", 9092) + text("rack"),
     ]
-    partitions = [partition(1, [1, 2], [1]), partition(-1, [2], [])]
+    partitions = [partition(1, -1, [2], []), partition(0, 1, [1, 2], [1])]
     topic = struct.pack(">h", 0) + text("lab.owner") + b"\0" + array(partitions)
     body = struct.pack(">i", 0) + array(brokers) + text("cluster") + struct.pack(">i", 2)
     broker = Broker(body + array([topic]))
@@ -100,6 +100,11 @@ def test_metadata_is_read_to_its_end() -> None:
         "topics": {"lab.owner": [(1, 2, 1), (-1, 1, 0)]},
     }
     assert broker.asked == struct.pack(">i?", -1, False)
+    assert Broker(broker.body).layout(all_topics=True) == {
+        "brokers": {1: ("10.0.0.1:9092", ""), 2: ("[fd00::2]:9092", "rack")},
+        "controller": 2,
+        "topics": {"lab.owner": {0: (1, [1, 2], [1]), 1: (-1, [2], [])}},
+    }
 
 
 def replicas(*some: tuple[int, int]) -> bytes:

@@ -71,7 +71,7 @@ def test_null_gives_a_setting_back_once() -> None:
     ("settings", "words"),
     [
         ({"partitions": 2}, ["2 partitions", "has 3", "cannot take partitions away"]),
-        ({"replication_factor": 2}, ["replication factor 2", "has 1", "by hand"]),
+        ({"replication_factor": 2}, ["replication factor 2", "has 1", "kafka_move_replicas"]),
         ({"state": "absent"}, ["absent", "kafka_topics_allow_delete"]),
     ],
 )

@@ -105,7 +105,10 @@ def test_this_version_takes_over_from_the_one_before(
     assert result.right, result
     assert result.committed > 50
     failed = len(traffic.failures)
-    assert failed <= REFUSED_SHARE * len(traffic.answers), (traffic.failures[:5], traffic.failures[-5:])
+    assert failed <= REFUSED_SHARE * len(traffic.answers), (
+        traffic.failures[:5],
+        traffic.failures[-5:],
+    )
     print(f"upgrade: {len(traffic.answers)} pages, {failed} refused, {result}")
     counts = [re.findall(r"changed=(\d+)", text) for text in (foretold, said)]
     assert counts[0] == counts[1], "the dry run predicted something else"
