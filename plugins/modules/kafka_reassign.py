@@ -257,6 +257,8 @@ def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, An
             )
         if options["throttle"]:
             cluster.throttle(options["throttle"], coming)
+        else:
+            cluster.release(*cluster.throttled())  # that of a run before
         options["begun"] = True
     if wanted:
         cluster.move(wanted)

@@ -175,9 +175,17 @@ PILED = ((1, [1, 2], [1, 2]), (1, [1, 2], [1, 2]), (1, [1, 2], [1, 2]))
 SPREAD = ((1, [1, 2], [1, 2]), (2, [2, 3], [2, 3]), (3, [3, 1], [3, 1]))
 
 
-def turn(cluster: Told, *, check: bool = False, begun: bool = False) -> dict[str, Any]:
+def turn(
+    cluster: Told, *, check: bool = False, begun: bool = False, throttle: int = 500
+) -> dict[str, Any]:
     some: Any = cluster
-    options = {"brokers": [1, 2, 3], "empty": [], "replicas": 0, "throttle": 500, "begun": begun}
+    options = {
+        "brokers": [1, 2, 3],
+        "empty": [],
+        "replicas": 0,
+        "throttle": throttle,
+        "begun": begun,
+    }
     options["awaited"] = {}
     if not begun:
         with pytest.raises(NotYet, match="what they did not a moment ago"):
@@ -207,6 +215,9 @@ def test_a_throttle_comes_before_the_move_and_goes_after_it() -> None:
     assert cluster.done == ["throttle"]  # a move that another run began
     assert turn(cluster, begun=True)["moving"] == 1
     assert cluster.done == ["throttle"]
+    cluster = Told(*SPREAD, p1=Move([2, 3], [3], [1]))
+    assert not turn(cluster, throttle=0)["finished"]
+    assert cluster.done == ["release"]  # what another run has set
     cluster = Told(*SPREAD)
     assert not turn(cluster, begun=True)["finished"]
     assert cluster.done == ["release"]
