@@ -77,6 +77,7 @@ def test_replicas_are_spread_while_records_are_sent(cluster: Cluster, piled: Non
     assert " 1 changed" not in again.output
 
 
+@soak
 def test_a_host_that_was_lost_is_replaced_under_its_number(cluster: Cluster) -> None:
     """It comes back with nothing, as its own number, and has everything before anybody else is restarted."""
     whole = cluster.in_sync()
