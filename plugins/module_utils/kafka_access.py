@@ -30,6 +30,9 @@ DESCRIBE_SCRAM, ALTER_SCRAM = 50, 51
 SHA_512 = 2  # ScramMechanism
 # Kafka takes 4096 to 16384. Of its own tools' making none is likely to have this number.
 ITERATIONS = 8_209
+# A user that is taken away in KRaft stays with this number and a password that nobody knows: once one is deleted there,
+# a broker of Kafka 3.9.2 that restarts reads its log and knows no user at all.
+GONE = 8_211
 # ResourceType, PatternType, AclOperation and AclPermissionType of Kafka
 TYPES = {
     "topic": 2,
@@ -92,8 +95,8 @@ def word(words: dict[str, int], number: int) -> str:
 class Access:
     """Users, ACLs and quotas of a cluster, through its controller."""
 
-    def __init__(self, address: str, login: dict[str, str], timeout: int):
-        self.address, self.login, self.timeout = address, login, timeout
+    def __init__(self, address: str, login: dict[str, str], timeout: int, quorum: bool = False):
+        self.address, self.login, self.timeout, self.quorum = address, login, timeout, quorum
         self.connection = self._controller()
 
     def _controller(self) -> Connection:
@@ -128,7 +131,8 @@ class Access:
                 refuse(f"user {name}", code, told)
             return name, dict(answer.array(credential))
 
-        return {name: kinds[SHA_512] for name, kinds in answer.array(user) if SHA_512 in kinds}
+        found = answer.array(user)
+        return {name: kinds[SHA_512] for name, kinds in found if kinds.get(SHA_512, GONE) != GONE}
 
     def known(self, name: str, password: str) -> bool:
         """Say whether a user gets in with a password."""
@@ -141,12 +145,16 @@ class Access:
 
     def change_users(self, passwords: dict[str, str], removed: Iterable[str]) -> None:
         """Set passwords and take users away."""
+        removed = list(removed)
         gone = [compact(name.encode()) + struct.pack(">b", SHA_512) for name in removed]
+        wanted = [(name, password, ITERATIONS) for name, password in passwords.items()]
+        if self.quorum:
+            gone, wanted = [], wanted + [(name, secrets.token_hex(32), GONE) for name in removed]
         made = []
-        for name, password in passwords.items():
+        for name, password, iterations in wanted:
             salt = secrets.token_bytes(24)
-            head = compact(name.encode()) + struct.pack(">bi", SHA_512, ITERATIONS)
-            made.append(head + compact(salt) + compact(salted(password, salt, ITERATIONS)))
+            head = compact(name.encode()) + struct.pack(">bi", SHA_512, iterations)
+            made.append(head + compact(salt) + compact(salted(password, salt, iterations)))
         body = compact_array(gone) + compact_array(made)
         answer = self.connection.ask(ALTER_SCRAM, 0, body, flexible=True)
         answer.take(">i")  # throttling

@@ -50,6 +50,12 @@ options:
         type: dict
         default: {}
       state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
+  quorum:
+    description:
+      - Whether the brokers work without ZooKeeper (KRaft), where a user that goes away stays with a password that
+        nobody knows.
+    type: bool
+    default: false
   timeout:
     description: Seconds that the brokers have for each answer.
     type: int
@@ -184,6 +190,7 @@ def main() -> None:
                     },
                 },
             },
+            "quorum": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
@@ -194,7 +201,9 @@ def main() -> None:
         if not login and module.check_mode:  # the cluster asks nobody yet, so that it knows nobody
             changes, quotas = plan(declared, {}, set(), {}, set()), {}
         else:
-            access = Access(options["bootstrap_servers"], login, options["timeout"])
+            access = Access(
+                options["bootstrap_servers"], login, options["timeout"], options["quorum"]
+            )
             users, acls, quotas = access.users(), access.acls(), access.quotas()
             known = {
                 user["name"]

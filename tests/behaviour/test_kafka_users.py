@@ -276,6 +276,7 @@ class Users:
 
     def __init__(self, host: Host, servers: str, kafka: dict[str, Any], deployed: dict[str, Any]):
         self.host, self.servers = host, servers
+        self.quorum = kafka["mode"] == "kraft"
         sites = {site["name"] for site in deployed["django"].get("sites", [])}
         self.kept = []
         for user in kafka["users"]:
@@ -292,6 +293,7 @@ class Users:
             "bootstrap_servers": self.servers,
             "config": LOGIN,
             "users": [*self.kept, *users],
+            "quorum": self.quorum,
         }
         said = self.host.ansible("kafka_users", json.dumps(options), check=check, become=True)
         for user in [*self.kept, *users]:
