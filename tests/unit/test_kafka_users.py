@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.kafka_access import ITERATIONS, Acl
+from ansible.module_utils.kafka_access import GONE, ITERATIONS, Access, Acl
+from ansible.module_utils.kafka_client import Answer
 
 from plugins.modules import kafka_users as module
 
@@ -126,3 +127,20 @@ def test_what_changes_is_shown_without_a_password() -> None:
         *("lab: a 2", "lab: password (as declared)", "new: password")
     ]
     assert "a-password-of-lab" not in "".join(before + after)
+
+
+def test_without_zookeeper_no_user_is_deleted() -> None:
+    asked: list[bytes] = []
+
+    class Taken:
+        def ask(self, key: int, version: int, body: bytes, flexible: bool = False) -> Answer:
+            asked.append(body)
+            return Answer(b"\0\0\0\0\x01", flexible)
+
+    access = object.__new__(Access)
+    access.timeout = 1
+    access.connection = Taken()  # type: ignore[assignment] # it answers all the same
+    for access.quorum in (False, True):
+        access.change_users({}, ["lab"])
+    assert asked[0] == b"\x02\x04lab\x02\x00\x01"
+    assert asked[1].startswith(b"\x01\x02\x04lab\x02" + GONE.to_bytes(4, "big"))
