@@ -17,7 +17,7 @@ vault = $(if $(ANSIBLE_VAULT_PASSWORD_FILE),,$(if $(wildcard $(made_password)),A
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down onboard secrets deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
-  bench-notifications bench-web lock clean
+  bench-kafka bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ verify-timer: setup ## Let systemd here verify at set times (INVENTORY=… WHEN=
 
 bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy
+
+bench-kafka: setup ## Measure one broker and three beside Kafka's own tools: a table and build/bench/kafka.json
+	@$(active) python3 -m tools.bench_kafka
 
 bench-notifications: setup ## Measure how soon a change shows: a table, build/bench/notifications.json, a plot
 	@$(active) python3 -m tools.bench_notifications

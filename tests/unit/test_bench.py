@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.bench import web_load
-from tools import bench, bench_deploy, bench_notifications, bench_web
+from tools import bench, bench_deploy, bench_kafka, bench_notifications, bench_web
 from tools.common import ToolError
 
 KEYS = {"what", "unit", "ours", "peers", "limit", "goal", "met"}
@@ -72,6 +72,11 @@ def test_each_row_has_the_agreed_keys(
         bench_deploy.rows(samples)
         + bench_notifications.rows({"sqlite": notifications, "postgresql": notifications})
         + bench_web.rows(web, [5000], 20)
+        + bench_kafka.rows(
+            {"1 broker": {"most": {"ours": [9.0, 8.0], "Kafka's tool": [7.0]}}},
+            [20.0],
+            {"sends that failed": [0.0]},
+        )
     )
     for row in json.loads(json.dumps(result)):
         assert row.keys() == KEYS
