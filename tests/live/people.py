@@ -148,6 +148,7 @@ class Page:
     repeated: int = 0  # notifications that a single socket told twice
     connections: int = 0
     refused: int = 0
+    trouble: str = ""  # why, the last time
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stay_open(self) -> None:
@@ -157,8 +158,9 @@ class Page:
             try:
                 if await self._connection():
                     pause = BACK_OFF[0]
-            except (aiohttp.ClientError, OSError, TimeoutError):
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 self.refused += 1
+                self.trouble = f"{type(error).__name__}: {error}"
             self.connected.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, BACK_OFF[1])

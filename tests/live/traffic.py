@@ -66,6 +66,14 @@ class Traffic:
         """Return how many sockets are open."""
         return sum(page.connected.is_set() for page in self.pages)
 
+    def troubles(self) -> list[str]:
+        """Return what happened last to each socket that is not open."""
+        return [
+            f"{page.person.name}'s: {page.connections} times open, {page.refused} refused, {page.trouble}"
+            for page in self.pages
+            if not page.connected.is_set()
+        ]
+
     def connections(self) -> int:
         """Return how many sockets were opened since the start."""
         return sum(page.connections for page in self.pages)

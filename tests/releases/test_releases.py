@@ -118,7 +118,8 @@ class Site:
         took = time.perf_counter() - begun
         while traffic.connected() < len(traffic.pages):
             assert time.perf_counter() - begun - took < BACK, (
-                f"{traffic.connected()} of {len(traffic.pages)} sockets are open {BACK} s later"
+                f"{traffic.connected()} of {len(traffic.pages)} sockets are open {BACK} s later: "
+                f"{traffic.troubles()}"
             )
             time.sleep(0.05)  # between two looks, up to BACK
         back = time.perf_counter() - begun - took

@@ -110,6 +110,7 @@ class Cluster:
         site |= {"pages": {"processes": 1, "threads": 15}}
         if stage == "one":
             del site["database"]
+            site["environment"]["DJANGO_DATABASE"] = "{data}/graphspace.sqlite3"
         path.write_text(yaml.safe_dump({**content, **SMALL}), encoding="utf-8")
 
 
