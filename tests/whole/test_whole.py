@@ -106,7 +106,7 @@ def test_its_rows_move_to_a_server_of_their_own(cluster: Cluster) -> None:
     cluster.write("rows")
     cluster.good("site.yml", "--limit", "database1")
     before = listed(cluster, "web1")
-    assert all(before.values())
+    assert before["ada"]
     with people(cluster, "web1", None):
         cluster.good("playbooks/move_database.yml", "-e", f"site={SITE}")
     after = listed(cluster, "web1")
