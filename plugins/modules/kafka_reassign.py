@@ -288,7 +288,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    options = module.params
+    options = dict(module.params)  # what is noted there is none of Ansible's business
     options["awaited"] = {
         (name, int(part)): list(map(int, some)) for name, part, some in options["awaited"]
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import struct
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import pytest
@@ -16,9 +19,11 @@ from ansible.module_utils.kafka_client import (
     varint,
 )
 from ansible.module_utils.kafka_move import Brokers, Move, left
+from ansible.module_utils.testing import patch_module_args
 
 from plugins.action.kafka_reassign import progress
 from plugins.filter.kafka_cluster import kafka_emptied, kafka_protocol, kafka_share
+from plugins.modules import kafka_reassign
 from plugins.modules.kafka_reassign import NotYet, Refused, behind, refuse, shown, step
 from plugins.modules.kafka_state import others
 
@@ -238,6 +243,28 @@ def test_check_mode_shows_the_plan_and_does_nothing() -> None:
         shown({("lab", 0): [2, 3]}, {("lab", 0): []}, {2})
         == "broker 2: 1 replicas, leads 1\nlab-0: 2, 3\n"
     )
+
+
+@pytest.mark.parametrize("empty", [[], [3]])
+def test_ansible_is_told_what_it_can_read(
+    empty: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of a move that has begun and of a refusal."""
+    three = ((1, [1, 2, 3], [1, 2, 3]), (2, [2, 3, 1], [2, 3, 1]), (3, [3, 1, 2], [3, 1, 2]))
+    monkeypatch.setattr(
+        kafka_reassign, "Brokers", lambda *_: nullcontext(Told(*(three if empty else PILED)))
+    )
+    monkeypatch.setattr(kafka_reassign, "PAUSE", 0)
+    arguments = {"bootstrap_servers": "x", "brokers": [1, 2, 3], "empty": empty, "wait": 0}
+    arguments["_ansible_inject_invocation"] = True  # as older versions of Ansible always do
+    said = io.StringIO()
+    with patch_module_args(arguments), redirect_stdout(said), pytest.raises(SystemExit):
+        kafka_reassign.main()
+    answer = json.loads(said.getvalue())
+    if empty:
+        assert answer["msg"].startswith("kafka_empty is 3: 2 brokers would be left (1, 2)")
+    else:
+        assert (answer["moving"], len(answer["awaited"])) == (3, 3)
 
 
 def test_brokers_beside_the_inventorys_are_told_with_their_topics() -> None:
