@@ -130,7 +130,8 @@ class Bench:
             path.name.removeprefix("kafka-"): path.read_text().strip()
             for path in words.glob("kafka-*")
         }
-        asks = bool(self.variables.get("kafka_authentication", True))
+        asks = name in listing.get("kafka", {}).get("hosts", [])
+        asks = asks and bool(self.variables.get("kafka_authentication", True))
         login = {"ca": "", "passwords": passwords} if asks else {}
         self.lists = site_lists(self.entries, self.variables, "127.0.0.1:9092", login)
         # what the role kafka alone is told of who may come
