@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,17 +38,14 @@ urlpatterns += [path("{PATH[1:]}", lambda request: django.http.HttpResponse("any
 @pytest.fixture(scope="module")
 def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the tree of the version before."""
-    folder = tmp_path_factory.mktemp("former")
+    tree = tmp_path_factory.mktemp("former")
     packed = subprocess.run(
         ["git", "archive", "--format=tar", FROM], cwd=ROOT, capture_output=True, check=False
     )
     if packed.returncode:
         pytest.skip(f"this clone has no commit {FROM}: {packed.stderr.decode().strip()}")
-    path = folder / "former.tar"
-    path.write_bytes(packed.stdout)
-    with tarfile.open(path) as archive:
-        archive.extractall(folder / "tree", filter="data")
-    return folder / "tree"
+    subprocess.run(["tar", "-x", "-C", str(tree)], input=packed.stdout, check=True)
+    return tree
 
 
 @pytest.fixture(scope="module")
