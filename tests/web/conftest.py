@@ -21,6 +21,7 @@ from tools.common import ROOT
 
 BALANCER = "switchboard-web-balancer"
 HOSTS = ("switchboard-web-1", "switchboard-web-2")
+BACKENDS = ("probe", "probe.sockets")  # of HAProxy
 ASK = """
 import socket, sys
 with socket.socket(socket.AF_UNIX) as connection:
@@ -59,7 +60,7 @@ class Web(Together):
         """Wait until HAProxy finds both hosts well, for pages and for WebSockets."""
         end = time.monotonic() + seconds
         while True:
-            seen = {backend: self.states(backend) for backend in ("probe", "probe.sockets")}
+            seen = {backend: self.states(backend) for backend in BACKENDS}
             if all(set(states.values()) == {"UP"} for states in seen.values()):
                 return
             assert time.monotonic() < end, seen
