@@ -92,14 +92,17 @@ class Host:
         text = (ROOT / "inventory/single/group_vars/all/sites.yml").read_text(encoding="utf-8")
         sites = yaml.safe_load(text)["sites"]
         sites["graphspace"] |= {"domain": self.address, **(site or {})}
-        extra_vars = {"sites": sites, **extra_vars}
+        # given, so that no run makes some beside the inventory that others copy
+        passwords = {name: f"a-password-of-a-test-host-{name}" for name in ("broker", *sites)}
+        extra_vars = {"sites": sites, "switchboard_secrets": {"kafka": passwords}, **extra_vars}
         return ["ansible-playbook", *inventories, "--extra-vars", json.dumps(extra_vars), name]
 
     def whole_inventory(self, site: dict[str, object]) -> Path:
         """Write what a newcomer's copy of inventory/single would be, and return its folder."""
         folder = self.folder / "whole"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(ROOT / "inventory" / "single", folder)
+        private = shutil.ignore_patterns(".private")
+        shutil.copytree(ROOT / "inventory" / "single", folder, ignore=private)
         shutil.copy(self.folder / "inventory" / "zz-server.yml", folder)
         path = folder / "group_vars" / "all" / "sites.yml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

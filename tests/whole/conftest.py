@@ -95,7 +95,8 @@ class Cluster:
             for name, host in self.hosts.items()
             if name in there
         }
-        shutil.copytree(INVENTORY, self.folder, dirs_exist_ok=True)
+        private = shutil.ignore_patterns(".private")  # of somebody who tried it
+        shutil.copytree(INVENTORY, self.folder, ignore=private, dirs_exist_ok=True)
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
         path = self.folder / "group_vars" / "all" / "sites.yml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
