@@ -73,14 +73,22 @@ def test_children_have_the_threads_that_the_sockets_need(
     assert len(serving) * threads >= workers, children(host)
 
 
-def test_server_limit_has_room_for_children_that_wait_for_their_sockets(host: Host) -> None:
+@pytest.fixture
+def apache(deployed: dict[str, Any]) -> None:
+    if not deployed["apache"]:
+        pytest.skip("no Apache on this host")
+
+
+def test_server_limit_has_room_for_children_that_wait_for_their_sockets(
+    host: Host, apache: None
+) -> None:
     """Apache has room for new processes while old ones wait for their WebSockets to close."""
     generation = configured(host, "MaxRequestWorkers") // configured(host, "ThreadsPerChild")
     assert configured(host, "ServerLimit") >= 2 * generation
     assert configured(host, "ThreadLimit") >= configured(host, "ThreadsPerChild")
 
 
-def test_open_files_suffice_for_two_connections_a_thread(host: Host) -> None:
+def test_open_files_suffice_for_two_connections_a_thread(host: Host, apache: None) -> None:
     """Apache may open as many files as all its threads need at the same time."""
     need = 2 * configured(host, "ThreadsPerChild")
     for child in children(host):

@@ -181,13 +181,21 @@ def test_only_apache_and_ssh_listen_outside(host: Host, deployed: dict[str, Any]
     ]
     strangers = [row for row in outside if not ('"apache2"' in row[2] and row[1] in ports)]
     strangers = [row for row in strangers if not ('"sshd"' in row[2] or row[1] == 22)]
+    balancer = {deployed["loadbalancer"].get(name) for name in ("http_port", "https_port")}
+    strangers = [row for row in strangers if not ('"haproxy"' in row[2] and row[1] in balancer)]
+    # for others of the inventory, where it has any and the firewall lets nobody else in
+    strangers = [
+        (where, port, process)
+        for where, port, process in strangers
+        if where != deployed["private_address"] or port not in deployed["firewall"]["services"]
+    ]
     assert strangers == []
     if http_port:
         assert ports <= {port for _, port, _ in outside}
 
 
 def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> None:
-    """Daphne, Kafka and ZooKeeper can be reached from the host alone."""
+    """Daphne, Kafka and ZooKeeper can be reached from the host, and from hosts that share a private network, alone."""
     rows = listening(host)
     inner = [site["port"] for site in deployed["daphne"].get("sites", []) if site["asgi_module"]]
     inner += [deployed["zookeeper"]["client_port"]] if deployed["zookeeper"] else []
@@ -197,7 +205,10 @@ def test_inner_ports_are_on_loopback(host: Host, deployed: dict[str, Any]) -> No
     for wanted in inner:
         where = {address for address, port, _ in rows if port == wanted}
         assert where, f"nothing listens on port {wanted}"
-        assert all(ipaddress.ip_address(address).is_loopback for address in where)
+        assert all(
+            ipaddress.ip_address(address).is_loopback or address == deployed["private_address"]
+            for address in where
+        )
 
 
 def test_sshd_takes_the_log_ins_of_the_inventory_alone(
