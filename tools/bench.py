@@ -36,6 +36,11 @@ def number(name: str, default: int) -> int:
     return int(text)
 
 
+def kafka_passwords(*sites: str) -> dict[str, dict[str, str]]:
+    """Return `switchboard_secrets` of a test host, so that no run makes some beside an inventory that others copy."""
+    return {"kafka": {name: f"a-password-of-a-test-host-{name}" for name in ("broker", *sites)}}
+
+
 @dataclass
 class Host:
     """A fresh server: its container, its address, and the folder that holds its key and inventory."""
@@ -50,6 +55,16 @@ class Host:
         """Return what ssh and scp need to get in."""
         known = f"UserKnownHostsFile={self.folder / 'known_hosts'}"
         return ["-q", "-i", str(self.folder / "id_ed25519"), "-o", known, "-o", "BatchMode=yes"]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Return what an inventory says of the host: how it is reached from here, and from others."""
+        return {
+            "ansible_host": self.address,
+            "switchboard_address": self.address,
+            "ansible_ssh_private_key_file": str(self.folder / "id_ed25519"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder / 'known_hosts'}",
+        }
 
     def create(self) -> None:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
@@ -92,9 +107,7 @@ class Host:
         text = (ROOT / "inventory/single/group_vars/all/sites.yml").read_text(encoding="utf-8")
         sites = yaml.safe_load(text)["sites"]
         sites["graphspace"] |= {"domain": self.address, **(site or {})}
-        # given, so that no run makes some beside the inventory that others copy
-        passwords = {name: f"a-password-of-a-test-host-{name}" for name in ("broker", *sites)}
-        extra_vars = {"sites": sites, "switchboard_secrets": {"kafka": passwords}, **extra_vars}
+        extra_vars = {"sites": sites, "switchboard_secrets": kafka_passwords(*sites), **extra_vars}
         return ["ansible-playbook", *inventories, "--extra-vars", json.dumps(extra_vars), name]
 
     def whole_inventory(self, site: dict[str, object]) -> Path:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,15 +51,7 @@ class Bus:
         (self.folder / "group_vars" / "all").mkdir(parents=True, exist_ok=True)
         # one broker is reached from elsewhere where its sites are elsewhere
         others = {"elsewhere": {"switchboard_address": "192.0.2.1", "ansible_host": "192.0.2.1"}}
-        hosts: dict[str, Any] = {
-            name: {
-                "ansible_host": host.address,
-                "switchboard_address": host.address,
-                "ansible_ssh_private_key_file": str(host.folder / "id_ed25519"),
-                "ansible_ssh_common_args": f"-o UserKnownHostsFile={host.folder / 'known_hosts'}",
-            }
-            for name, host in self.hosts.items()
-        }
+        hosts = {name: host.entry for name, host in self.hosts.items()}
         names = dict.fromkeys(hosts)
         groups = {"zookeeper": names, "kafka": names, "web": dict.fromkeys(others)}
         content = {
@@ -254,15 +246,6 @@ def rows(
     return result
 
 
-def create(hosts: dict[str, Host]) -> None:
-    """Make the hosts side by side."""
-    threads = [threading.Thread(target=host.create) for host in hosts.values()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 def main() -> int:
     """Set up, measure, print the table, write the JSON."""
     runs, records = number("RUNS", 3), number("RECORDS", 100000)
@@ -276,7 +259,8 @@ def main() -> int:
             for number in range(1, count + 1)
         }
         try:
-            create(hosts)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(Host.create, hosts.values()))  # so that one that fails is heard of
             for secure in (False, True):
                 bus = Bus(hosts, secure)
                 name = f"{count} broker{'s' if count > 1 else ''}{', TLS' if secure else ''}"

@@ -25,7 +25,7 @@ CLUSTER = {
     "kafka": {"kafka_port": 9092},
 }
 # The groups whose hosts connect to them.
-CLIENTS = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
+CLIENTS: dict[str, tuple[str, ...]] = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
 # More of them, of hosts that share a private network.
 SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
 # Those by which brokers without ZooKeeper agree on who leads; for one another alone.
@@ -183,31 +183,26 @@ def firewall_services(
         for variable, default in ports.items()
         if sources and host in groups.get(group, [])
     ]
-    for table in (CLUSTER, SECURE if own.get("switchboard_address") else {}):
-        for group, some in table.items():
-            others = dict.fromkeys(name for one in CLIENTS[group] for name in groups.get(one, []))
-            others.pop(host, None)
-            if host not in groups.get(group, []) or not others:
-                continue
-            addresses = [address for name in others for address in address_of(name, hostvars[name])]
-            found += [
-                {
-                    "port": own.get(variable, default),
-                    "from": addresses,
-                    "comment": f"{variable}, for hosts of {' and '.join(CLIENTS[group])}",
-                }
-                for variable, default in some.items()
-            ]
-    brokers = [name for name in groups.get("kafka", []) if name != host]
-    if brokers and host in groups.get("kafka", []) and own.get("kafka_mode") == "kraft":
-        addresses = [address for name in brokers for address in address_of(name, hostvars[name])]
+    between = [
+        (group, ports, CLIENTS[group])
+        for table in (CLUSTER, SECURE if own.get("switchboard_address") else {})
+        for group, ports in table.items()
+    ]
+    if own.get("kafka_mode") == "kraft":
+        between.append(("kafka", KRAFT, ("kafka",)))
+    for group, ports, visitors in between:
+        others = dict.fromkeys(name for one in visitors for name in groups.get(one, []))
+        others.pop(host, None)
+        if host not in groups.get(group, []) or not others:
+            continue
+        addresses = [address for name in others for address in address_of(name, hostvars[name])]
         found += [
             {
                 "port": own.get(variable, default),
                 "from": addresses,
-                "comment": f"{variable}, for hosts of kafka",
+                "comment": f"{variable}, for hosts of {' and '.join(visitors)}",
             }
-            for variable, default in KRAFT.items()
+            for variable, default in ports.items()
         ]
     if clients and host in groups.get("database", []):
         port = own.get("postgresql_port", 5432)

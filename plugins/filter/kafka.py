@@ -87,8 +87,8 @@ def kafka_controllers(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _kraft(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the lines of server.properties of a broker that is a controller too (KIP-500, KIP-631)."""
-    listeners, (own,) = kafka_listeners(settings), kafka_controllers(settings)
+    """Return what server.properties says besides of a broker that is a controller too (KIP-500, KIP-631)."""
+    (own,) = kafka_controllers(settings)
     # a certificate names what clients are told
     host = own["advertised"] if settings["tls_certificate"] else own["address"]
     voters = settings["brokers"] or [{"id": settings["node_id"], "host": host}]
@@ -99,13 +99,6 @@ def _kraft(settings: Mapping[str, Any]) -> dict[str, Any]:
         "controller.quorum.voters": [
             f"{one['id']}@{bracketed(str(one['host']))}:{own['port']}" for one in voters
         ],
-        "listeners": [
-            f"{one['name']}://{one['address']}:{one['port']}" for one in (*listeners, own)
-        ],
-        "listener.security.protocol.map": [
-            f"{one['name']}:{one['protocol']}" for one in (*listeners, own)
-        ],
-        "inter.broker.listener.name": listeners[0]["name"],
     }
     if settings["authentication"]:
         lines |= {
@@ -127,15 +120,16 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
     No secret stands in them: those are in the file of JAAS, and the key of TLS where it was made.
     """
     listeners = kafka_listeners(settings)
+    every = [*listeners, *kafka_controllers(settings)]
     lines: dict[str, Any] = {
-        "listeners": [f"{one['name']}://{one['address']}:{one['port']}" for one in listeners],
+        "listeners": [f"{one['name']}://{one['address']}:{one['port']}" for one in every],
         "advertised.listeners": [
             f"{one['name']}://{one['advertised']}:{one['port']}" for one in listeners
         ],
     }
-    if any(one["name"] != "PLAINTEXT" for one in listeners):
+    if any(one["name"] != "PLAINTEXT" for one in every):
         lines["listener.security.protocol.map"] = [
-            f"{one['name']}:{one['protocol']}" for one in listeners
+            f"{one['name']}:{one['protocol']}" for one in every
         ]
         lines["inter.broker.listener.name"] = listeners[0]["name"]
     if settings["mode"] == "kraft":

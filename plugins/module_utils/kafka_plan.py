@@ -108,9 +108,8 @@ class Spread:
     def level(self) -> None:
         """Even out how many replicas of each topic brokers have, then how many of all."""
         moved = True
-        while (
-            moved
-        ):  # each step lessens the differences in topics, or those of all without more in topics
+        # each step lessens the differences in topics, or those of all without more in topics
+        while moved:
             moved = any(
                 self.step(count, self.total, [topic], 0) for topic, count in self.of_topic.items()
             ) or self.step(self.total, self.total, list(self.topics), 1)
@@ -218,8 +217,3 @@ def spread(
     found.level()
     found.lead()
     return {part: new for part, new in found.parts.items() if new != list(layout[part])}
-
-
-def added(layout: Mapping[Part, Sequence[int]], wanted: Layout) -> Layout:
-    """Return the brokers that get a replica of each partition which they have not."""
-    return {part: [one for one in new if one not in layout[part]] for part, new in wanted.items()}

@@ -89,6 +89,19 @@ def listing(numbers: Any) -> str:
     return ", ".join(map(str, sorted(numbers)))
 
 
+def flat(topics: dict[str, dict[int, Any]]) -> dict[Part, Any]:
+    """Return the partitions of all topics, each as `kafka_client.Connection.layout` tells of it."""
+    return {(name, number): one for name, some in topics.items() for number, one in some.items()}
+
+
+def arrived(parts: dict[Part, Any], moves: dict[Part, Move]) -> Layout:
+    """Return who has each partition once what moves has arrived."""
+    return {
+        part: moves[part].replicas if part in moves else replicas
+        for part, (_, replicas, _) in parts.items()
+    }
+
+
 def refuse(
     told: dict[str, Any], moves: dict[Part, Move], brokers: list[int], empty: list[int]
 ) -> None:
@@ -103,9 +116,7 @@ def refuse(
     Raises:
         Refused: with a sentence.
     """
-    parts = {
-        (name, number): one for name, some in told["topics"].items() for number, one in some.items()
-    }
+    parts = flat(told["topics"])
     have = {one for _, replicas, _ in parts.values() for one in replicas}
     stay = set(brokers) - set(empty)
     whole = f"kafka_brokers is {listing(brokers)}"
@@ -114,11 +125,8 @@ def refuse(
             f"{whole}: broker {listing(strangers)} has replicas and is not among them. Put it back into the "
             f"inventory, or let it be emptied with -e kafka_empty={min(strangers)}."
         )
-    if wide := {
-        name
-        for (name, _), (_, _, _) in parts.items()
-        if most(told["topics"][name], moves, name) > len(stay)
-    }:
+    after = arrived(parts, moves)
+    if wide := {name for (name, _), replicas in after.items() if len(replicas) > len(stay)}:
         raise Refused(
             f"kafka_empty is {listing(empty) or 'empty'}: {len(stay)} brokers would be left ({listing(stay)}), and the "
             f"topics {listing(wide)} have more replicas than that. Leave as many brokers as a topic has replicas."
@@ -134,16 +142,6 @@ def refuse(
             f"{whole}: partitions of {listing(headless)} have no leader to copy from. Start the brokers that have "
             "their records (docs/cluster.md)."
         )
-
-
-def most(
-    parts: dict[int, tuple[int, list[int], list[int]]], moves: dict[Part, Move], name: str
-) -> int:
-    """Return how many replicas a partition of a topic has at most, once what moves has arrived."""
-    return max(
-        len(moves[name, number].replicas if (name, number) in moves else replicas)
-        for number, (_, replicas, _) in parts.items()
-    )
 
 
 def behind(told: dict[str, Any], moves: dict[Part, Move], empty: list[int]) -> list[str]:
@@ -205,13 +203,8 @@ def shown(layout: Layout, parts: Layout, brokers: set[int]) -> str:
 def step(cluster: Brokers, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Look, and do what is next; return what the module does, without what it adds."""
     moves, brokers, empty = cluster.moves(), options["brokers"], options["empty"]
-    parts = {
-        (name, number): one for name, some in cluster.topics.items() for number, one in some.items()
-    }
-    now: Layout = {
-        part: moves[part].replicas if part in moves else replicas
-        for part, (_, replicas, _) in parts.items()
-    }
+    parts = flat(cluster.topics)
+    now = arrived(parts, moves)
     agreed(now, moves, options)
     refuse(cluster.told, moves, brokers, empty)
     stay = set(brokers) - set(empty)

@@ -36,9 +36,9 @@ def secrets(host: Host, sites: list[str]) -> Secrets:
             for line in host.file(f"/etc/switchboard/{site}/{name}").content_string.splitlines():
                 variable, separator, value = line.partition("=")
                 if separator and not line.startswith("#"):
-                    found[f"{site} {variable}"] = "".join(shlex.split(value))
-                    if name == "secret_key.env" and len(found[f"{site} {variable}"]) >= 50:
-                        keys.add(found[f"{site} {variable}"])
+                    secret = found[f"{site} {variable}"] = "".join(shlex.split(value))
+                    if name == "secret_key.env" and len(secret) >= 50:
+                        keys.add(secret)
     return Secrets(found, keys)
 
 

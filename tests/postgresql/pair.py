@@ -29,16 +29,7 @@ ENTRY: dict[str, Any] = {
 
 def entry_of(host: Host, groups: list[str]) -> dict[str, Any]:
     """Return a host as the inventory has it."""
-    known = f"-o UserKnownHostsFile={host.folder}/known_hosts"
-    return {
-        "ansible_host": host.address,
-        "ansible_user": "admin",
-        "ansible_become": True,
-        "ansible_ssh_private_key_file": f"{host.folder}/id_ed25519",
-        "ansible_ssh_common_args": known,
-        "switchboard_address": host.address,
-        "groups": groups,
-    }
+    return {**host.entry, "ansible_user": "admin", "ansible_become": True, "groups": groups}
 
 
 @dataclass

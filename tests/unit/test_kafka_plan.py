@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from ansible.module_utils.kafka_plan import Layout, added, spread
+from ansible.module_utils.kafka_plan import Layout, spread
 
 
 def topic(name: str, *replicas: list[int]) -> Layout:
@@ -19,6 +19,11 @@ def after(layout: Layout, racks: dict[int, str]) -> Layout:
 
 def same(*brokers: int) -> dict[int, str]:
     return dict.fromkeys(brokers, "")
+
+
+def added(layout: Layout, wanted: Layout) -> Layout:
+    """Return the brokers that get a replica of each partition which they have not."""
+    return {part: [one for one in new if one not in layout[part]] for part, new in wanted.items()}
 
 
 THREE = topic("a", [1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 3, 2], [2, 1, 3], [3, 2, 1])

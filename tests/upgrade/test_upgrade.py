@@ -19,7 +19,7 @@ import yaml
 
 from tests.live.people import Target
 from tests.live.traffic import PATH, Rates, Traffic
-from tools.bench import Host
+from tools.bench import Host, kafka_passwords
 from tools.common import ROOT, environment
 
 FROM = (ROOT / "tests" / "upgrade" / "from").read_text(encoding="utf-8").strip()
@@ -72,9 +72,8 @@ def variables(host: Host, former: Path, tmp_path_factory: pytest.TempPathFactory
 def site_yml(tree: Path, host: Host, variables: dict[str, Any], *flags: str) -> str:
     """Run site.yml of a tree and return what it printed."""
     command = ["ansible-playbook", "-i", "inventory/single", "-i", str(host.folder / "inventory")]
-    if tree == ROOT:  # given, so that no run makes some beside the inventory that others copy
-        passwords = {name: f"a-password-of-a-test-host-{name}" for name in ("broker", SITE)}
-        variables = {**variables, "switchboard_secrets": {"kafka": passwords}}
+    if tree == ROOT:
+        variables = {**variables, "switchboard_secrets": kafka_passwords(SITE)}
     done = subprocess.run(
         [*command, "--extra-vars", json.dumps(variables), "site.yml", *flags],
         cwd=tree,

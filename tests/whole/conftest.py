@@ -86,14 +86,7 @@ class Cluster:
             del content["switchboard"]["children"]["loadbalancer"]
         there = {name for names in groups.values() for name in names} or set(self.hosts)
         content["switchboard"]["hosts"] = {
-            name: {
-                "ansible_host": host.address,
-                "switchboard_address": host.address,
-                "ansible_ssh_private_key_file": str(host.folder / "id_ed25519"),
-                "ansible_ssh_common_args": f"-o UserKnownHostsFile={host.folder / 'known_hosts'}",
-            }
-            for name, host in self.hosts.items()
-            if name in there
+            name: host.entry for name, host in self.hosts.items() if name in there
         }
         private = shutil.ignore_patterns(".private")  # of somebody who tried it
         shutil.copytree(INVENTORY, self.folder, ignore=private, dirs_exist_ok=True)
