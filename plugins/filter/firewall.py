@@ -25,7 +25,10 @@ CLUSTER = {
     "kafka": {"kafka_port": 9092},
 }
 # The groups whose hosts connect to them.
-CLIENTS: dict[str, tuple[str, ...]] = {"zookeeper": ("zookeeper", "kafka"), "kafka": ("kafka", "web")}
+CLIENTS: dict[str, tuple[str, ...]] = {
+    "zookeeper": ("zookeeper", "kafka"),
+    "kafka": ("kafka", "web"),
+}
 # More of them, of hosts that share a private network.
 SECURE = {"zookeeper": {"zookeeper_secure_client_port": 2281}}
 # Those by which brokers without ZooKeeper agree on who leads; for one another alone.
