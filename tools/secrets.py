@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from plugins.filter.cluster import kafka_asks, site_database
+from plugins.filter.cluster import kafka_asks, site_database, zookeeper_asks
 from plugins.filter.database_sites import database_names
 from plugins.filter.kafka_sites import kafka_names
 from tools.common import (
@@ -71,13 +71,16 @@ def public_line(private: str, comment: str) -> str:
     return f"{line} {comment}"
 
 
-def wanted(variables: Mapping[str, Any], plain: Path, served: bool = False) -> dict[Name, Maker]:
+def wanted(
+    variables: Mapping[str, Any], plain: Path, served: bool = False, asked: bool = False
+) -> dict[Name, Maker]:
     """Return what makes each secret that a host's roles need, by the name of its variable and the keys below it.
 
     Args:
         variables: those of the host, as the inventory has them, not templated.
         plain: the folder of what runs have made without this tool; it is taken over.
         served: whether the host's sites, or those of others in its PostgreSQL, come in from another host.
+        asked: whether servers of ZooKeeper ask Kafka for a password.
     """
     makers: dict[Name, Maker] = {}
     repository = str(variables.get("backup_repository") or "")
@@ -91,6 +94,8 @@ def wanted(variables: Mapping[str, Any], plain: Path, served: bool = False) -> d
         names["kafka"] = [*kafka_names(variables.get("sites")), broker]
     if served:
         names["postgresql"] = database_names(variables.get("sites"))
+    if asked:
+        names["zookeeper"] = ["kafka"]
     for service, some in names.items():
         for name in some:
             path = plain / f"{service}-{name}"
@@ -122,6 +127,7 @@ def lacking(
             {"kafka_authentication": kafka_asks(groups, hosts, host), **variables},
             plain,
             site_database(groups, hosts, host)["served"],
+            zookeeper_asks(groups, hosts),
         ).items()
         if not found(variables, name)
     }

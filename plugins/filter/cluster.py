@@ -100,6 +100,15 @@ def kafka_asks(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
     return host in groups.get("kafka", []) or bool(reached(groups, hostvars, "kafka"))
 
 
+def zookeeper_asks(groups: Groups, hostvars: Mapping[str, Any]) -> bool:
+    """Say whether servers that others reach let Kafka in by a password that a run makes, and nobody else."""
+    servers, brokers = members(groups, hostvars, "zookeeper"), groups.get("kafka", [])
+    return bool(servers and brokers) and not any(
+        "zookeeper_users" in hostvars[name] or hostvars[name].get("kafka_authentication") is False
+        for name in [*brokers, *servers]
+    )
+
+
 def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
     """Return the services of a host that others talk to, as ``certificates_peers`` takes them."""
     own = hostvars[host]
@@ -156,6 +165,7 @@ def cluster_settings(groups: Groups, hostvars: Mapping[str, Any], host: str) -> 
     own = hostvars[host]
     folder = f"{own.get('certificates_dir') or '/etc/switchboard/certificates'}/peers"
     visitors = _visitors(groups, hostvars, host)
+    servers = members(groups, hostvars, "zookeeper")
     derived = {
         "certificates_peers": peers_of(groups, hostvars, host),
         "certificates_peers_ca": host in trusting
@@ -164,8 +174,10 @@ def cluster_settings(groups: Groups, hostvars: Mapping[str, Any], host: str) -> 
         "postgresql_clients": [hostvars[name][ADDRESS] for name in visitors],
         "postgresql_tls_certificate": f"{folder}/postgresql/fullchain.pem" if visitors else "",
         "postgresql_tls_key": f"{folder}/postgresql/privkey.pem" if visitors else "",
-        **_zookeeper(members(groups, hostvars, "zookeeper"), host, f"{folder}/zookeeper"),
+        **_zookeeper(servers, host, f"{folder}/zookeeper"),
         **_kafka(groups, hostvars, host, folder),
+        "zookeeper_asks": host in {*servers, *groups.get("kafka", [])}
+        and zookeeper_asks(groups, hostvars),
     }
     return {name: own.get(name, value) for name, value in derived.items()}
 
@@ -187,6 +199,7 @@ def _kafka(groups: Groups, hostvars: Mapping[str, Any], host: str, folder: str) 
     secure = member and bool(servers)
     # the servers' own, also where they are in a group of variables that this host is not in
     users = hostvars[next(iter(servers))].get("zookeeper_users") or {} if secure else {}
+    named = "kafka" in users or (secure and zookeeper_asks(groups, hostvars))
     return {
         "kafka_brokers": list(brokers.values()) if member else [],
         "kafka_node_id": brokers.get(host, {"id": 1})["id"],
@@ -199,7 +212,7 @@ def _kafka(groups: Groups, hostvars: Mapping[str, Any], host: str, folder: str) 
         if secure
         else local,
         "kafka_zookeeper_tls_keystore": f"{tls}/keystore.pem" if secure else "",
-        "kafka_zookeeper_user": "kafka" if "kafka" in users else "",
+        "kafka_zookeeper_user": "kafka" if named else "",
         "kafka_zookeeper_password": users.get("kafka", ""),
         "switchboard_kafka": ports(brokers, hostvars, "kafka_port", 9092)
         or f"127.0.0.1:{own.get('kafka_port', 9092)}",

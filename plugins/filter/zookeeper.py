@@ -81,11 +81,11 @@ def zookeeper_turn(
 
 
 def zookeeper_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) -> str:
-    """Return why servers with the old and the new configuration would not follow one another, or an empty text.
+    """Return why servers and clients with the old and the new configuration would not work together, or an empty text.
 
     Args:
-        running: what the host's zoo.cfg says of its ensemble (``sslQuorum``, ``server.*``) and ``dataDir``; nothing
-            where there is none.
+        running: what the host's zoo.cfg says of its ensemble (``sslQuorum``, ``server.*``), of log-ins
+            (``enforce.auth.enabled``) and of ``dataDir``; nothing where there is none.
         wanted: what it shall say.
     """
     before, after = (
@@ -99,11 +99,11 @@ def zookeeper_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]
         f"{key} is {before.get(key, 'not there')} where the server runs, and is to be {after.get(key, 'taken away')}"
         for key in changed
     )
-    return f"{shown}, and servers that differ in that do not follow one another."
+    return f"{shown}, and servers and brokers that differ in that do not work together."
 
 
 def _of_ensemble(key: str) -> bool:
-    return key == "sslQuorum" or key.startswith("server.")
+    return key in {"sslQuorum", "enforce.auth.enabled"} or key.startswith("server.")
 
 
 def zookeeper_empty_fault(

@@ -237,6 +237,26 @@ def journal(host: Host, unit: str, lines: int = 30) -> str:
     ).stdout
 
 
+def main_pid(host: Host, unit: str) -> str:
+    """Return the number of a unit's main process, 0 where there is none."""
+    return host.check_output("systemctl show --property=MainPID --value %s", unit)
+
+
+def comes_back_after_a_kill(host: Host, unit: str, seconds: int = 120) -> None:
+    """Kill a unit's main process; systemd starts another.
+
+    A unit is active for as long as systemd has not heard of the death, so the process says more than the state.
+    """
+    before = main_pid(host, unit)
+    host.check_output("kill -9 %s", before)
+    wait = (
+        "for i in $(seq %s); do systemctl is-active --quiet %s && "
+        'test "$(systemctl show --property=MainPID --value %s)" != %s && exit; sleep 0.5; done; exit 1'
+    )
+    assert host.run(wait, str(2 * seconds), unit, unit, before).rc == 0, journal(host, unit)
+    assert main_pid(host, unit) not in ("0", before), journal(host, unit)
+
+
 @pytest.fixture(scope="module")
 def chat(deployed: dict[str, Any], address: str) -> Site:
     """Return the site of the chat project (tests/projects/chat)."""

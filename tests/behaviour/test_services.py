@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.behaviour.conftest import journal
+from tests.behaviour.conftest import comes_back_after_a_kill, journal, main_pid
 
 
 def daphne_units(deployed: dict[str, Any]) -> list[str]:
@@ -253,8 +253,37 @@ def test_the_firewall_lets_in_what_the_inventory_names_alone(
 @pytest.mark.disruptive
 def test_daphne_heals_after_a_kill(host: Host, deployed: dict[str, Any]) -> None:
     for unit in daphne_units(deployed)[:1]:
-        pid = host.check_output("systemctl show --property MainPID --value %s", unit)
-        host.check_output("kill -9 %s", pid)
-        wait = "for i in $(seq 100); do systemctl is-active --quiet %s && exit; sleep 0.3; done; exit 1"
-        assert host.run(wait, unit).rc == 0, journal(host, unit)
-        assert host.check_output("systemctl show --property MainPID --value %s", unit) != pid
+        comes_back_after_a_kill(host, unit)
+
+
+# Whether the sockets of an instance never wait, all through a restart of another one (proc_pid_fdinfo(5)).
+WATCH_FLAGS = """
+import os, subprocess, sys
+pid, unit = sys.argv[1:]
+links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2}
+restart = subprocess.Popen(["systemctl", "restart", unit])
+seen = set()
+while restart.poll() is None:
+    for fd in [fd for fd, link in links.items() if link.startswith("socket:")]:
+        try:
+            with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+                flags = next(line.split()[1] for line in file if line.startswith("flags:"))
+        except FileNotFoundError:  # a connection that has ended
+            del links[fd]
+        else:
+            seen.add(bool(int(flags, 8) & os.O_NONBLOCK))
+print(restart.returncode, *seen)
+"""
+
+
+@pytest.mark.disruptive
+def test_an_instance_that_starts_leaves_the_others_at_work(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """All instances of a site accept from one socket: where it blocks, one of them waits for a connection for ever."""
+    units = daphne_units(deployed)
+    if len(units) < 2 or units[0].split("@")[0] != units[1].split("@")[0]:
+        pytest.skip("no site of this host has two instances")
+    first, second = units[:2]
+    told = host.check_output("python3 -c %s %s %s", WATCH_FLAGS, main_pid(host, first), second)
+    assert told.split() == ["0", "True"]

@@ -13,7 +13,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour import rawhttp
-from tests.behaviour.conftest import journal
+from tests.behaviour.conftest import comes_back_after_a_kill, journal
 from tests.behaviour.sites import Site
 from tests.refusals.bench import ROOT, Bench
 from tests.refusals.conftest import bench
@@ -157,9 +157,4 @@ def test_workers_end_before_what_they_ask(host: Host, jobs: Jobs) -> None:
 
 
 def test_a_worker_that_is_killed_comes_back(host: Host, chat: Site) -> None:
-    unit = WORKERS[1]
-    pid = host.check_output("systemctl show --property=MainPID --value %s", unit)
-    host.check_output("kill -9 %s", pid)
-    wait = "for i in $(seq 100); do systemctl is-active --quiet %s && exit; sleep 0.3; done; exit 1"
-    assert host.run(wait, unit).rc == 0, journal(host, unit)
-    assert host.check_output("systemctl show --property=MainPID --value %s", unit) != pid
+    comes_back_after_a_kill(host, WORKERS[1])

@@ -100,6 +100,22 @@ def test_brokers_are_a_cluster_over_the_ensemble() -> None:
     assert web["kafka_authentication"]
 
 
+def test_servers_of_zookeeper_ask_kafka_for_a_password_unless_the_inventory_has_users() -> None:
+    some = bus()
+    for name in ALL["kafka"]:
+        told = cluster_settings(ALL, some, name)
+        assert (told["zookeeper_asks"], told["kafka_zookeeper_user"]) == (True, "kafka")
+    assert not cluster_settings(ALL, some, "four")["zookeeper_asks"]  # a web host has no need of it
+    for given in ({"zookeeper_users": {}}, {"kafka_authentication": False}):
+        told = cluster_settings(ALL, bus(**given), "one")
+        assert (told["zookeeper_asks"], told["kafka_zookeeper_user"]) == (False, "")
+    for groups in (
+        {"zookeeper": ["one", "two", "three"]},
+        {"kafka": ["one"], "zookeeper": ["one"]},
+    ):
+        assert not cluster_settings(groups, some, "one")["zookeeper_asks"]
+
+
 def test_one_broker_is_reached_by_pages_on_another_host() -> None:
     groups = {"zookeeper": ["one"], "kafka": ["one"], "web": ["four"]}
     some = bus()

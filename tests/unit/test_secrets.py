@@ -208,4 +208,5 @@ def test_the_inventory_of_several_servers_gets_what_they_need_of_one_another(
     assert {service: sorted(names) for service, names in made.items()} == {
         "kafka": ["broker", "graphspace"],
         "postgresql": ["graphspace"],
+        "zookeeper": ["kafka"],
     }

@@ -126,5 +126,7 @@ def test_what_servers_of_an_ensemble_must_share_is_not_changed_one_by_one() -> N
     plain = {key: value for key, value in wanted.items() if key != "sslQuorum"}
     told = zookeeper_switch_fault(running, plain)
     assert told.startswith("sslQuorum is true where the server runs, and is to be taken away,")
+    told = zookeeper_switch_fault(running, wanted | {"enforce.auth.enabled": True})
+    assert told.startswith("enforce.auth.enabled is not there where the server runs, and is to be")
     told = zookeeper_switch_fault({"dataDir": "/data"}, wanted)
     assert "server.1 is not there where the server runs, and is to be a:2888:3888" in told
