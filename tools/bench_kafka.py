@@ -31,6 +31,10 @@ FLOOD = "tests.flood"
 SIZE = 400  # bytes of a record, as a notification's
 STEADY = 500  # records a second
 CA = "/etc/switchboard/certificates/peers/ca.pem"
+# What is empty where nothing speaks TLS.
+OPEN = [f"kafka_tls_{name}" for name in ("certificate", "key", "ca")]
+OPEN += [f"zookeeper_{name}" for name in ("tls_keystore", "tls_ca", "secure_client_port_address")]
+OPEN += ["kafka_zookeeper_tls_keystore"]
 LIBS = "/opt/kafka/current/libs/*"
 # As Apache's own scripts start them, but for the memory.
 JAVA = "java -Xmx256M -XX:+UseG1GC -Dlog4j.configuration=file:/etc/kafka/tools-log4j.properties"
@@ -70,10 +74,11 @@ class Bus:
             "kafka_users": [user] if self.secure else [],
         }
         if not self.secure:
-            variables |= {"kafka_authentication": False}
-            variables |= dict.fromkeys(
-                ("kafka_tls_certificate", "kafka_tls_key", "kafka_tls_ca"), ""
-            )
+            # without the CA's file ZooKeeper is asked without TLS, too
+            servers = ",".join(f"{host.address}:2181" for host in self.hosts.values())
+            variables |= {"kafka_authentication": False, "kafka_zookeeper_connect": servers}
+            variables |= {"zookeeper_client_port_address": "{{ switchboard_address }}"}
+            variables |= dict.fromkeys(OPEN, "")
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
         path = self.folder / "group_vars" / "all" / "kafka.yml"
         path.write_text(yaml.safe_dump(variables), encoding="utf-8")
@@ -99,7 +104,7 @@ class Bus:
         """Set the brokers up, and write how clients get in."""
         for name in ("base", "messaging"):
             # they change from open to secure together
-            self.play(name, "-e", "kafka_rolling=false")
+            self.play(name, "-e", "kafka_rolling=false", "-e", "zookeeper_rolling=false")
         lines = [f"bootstrap.servers={self.servers}"]
         java, ours = list(lines), list(lines)
         if self.secure:

@@ -23,10 +23,12 @@ Groups = Mapping[str, Sequence[str]]
 def reached(groups: Groups, hostvars: Mapping[str, Any], group: str) -> list[str]:
     """Return the hosts of a group that are reached from others: those with a private address.
 
-    There are some where the group has several, or where its clients are on other hosts.
+    There are some where the group has several, or where its clients are on other hosts. A broker whose servers of
+    ZooKeeper are elsewhere counts too, since these ask it for a certificate.
     """
     hosts = [name for name in groups.get(group, []) if hostvars[name].get(ADDRESS)]
-    outside = set(groups.get(CLIENTS[group], [])) - set(groups.get(group, []))
+    others = [CLIENTS[group], *(["zookeeper"] if group == "kafka" else [])]
+    outside = {name for one in others for name in groups.get(one, [])} - set(groups.get(group, []))
     return hosts if len(hosts) > 1 or outside else []
 
 
@@ -102,10 +104,15 @@ def kafka_asks(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
 
 def zookeeper_asks(groups: Groups, hostvars: Mapping[str, Any]) -> bool:
     """Say whether servers that others reach let Kafka in by a password that a run makes, and nobody else."""
-    servers, brokers = members(groups, hostvars, "zookeeper"), groups.get("kafka", [])
-    return bool(servers and brokers) and not any(
-        "zookeeper_users" in hostvars[name] or hostvars[name].get("kafka_authentication") is False
-        for name in [*brokers, *servers]
+    servers, brokers = (members(groups, hostvars, group) for group in ("zookeeper", "kafka"))
+    all_log_in = brokers.keys() == set(
+        groups.get("kafka", [])
+    )  # one without an address asks elsewhere
+    return bool(servers and brokers and all_log_in) and not any(
+        "zookeeper_users" in hostvars[name]
+        or "kafka_zookeeper_user" in hostvars[name]
+        or hostvars[name].get("kafka_authentication") is False
+        for name in {*brokers, *servers}
     )
 
 
@@ -234,9 +241,12 @@ def kafka_zookeeper_fault(
     asked = {
         server.rpartition(":")[0].strip("[]") for server in connect.partition("/")[0].split(",")
     }
-    for name in groups.get("zookeeper", []):
+    own = [name for name in groups.get("zookeeper", []) if hostvars[name].get(ADDRESS) in asked]
+    if len({str(hostvars[name].get("zookeeper_servers")) for name in own}) > 1:
+        return f"{connect} are servers of several ensembles, which know nothing of one another"
+    for name in own:
         users = hostvars[name].get("zookeeper_users") or {}
-        if not users or hostvars[name].get(ADDRESS) not in asked:
+        if not users:
             continue
         if not user:
             return f"zookeeper_users of {name} lets {', '.join(map(str, users))} in and nobody else"

@@ -12,6 +12,7 @@ from typing import Any
 # What server.properties says of how brokers talk to one another.
 BETWEEN = ("listener.security.protocol.map", "inter.broker.listener.name", "listeners")
 VOTERS = "controller.quorum.voters"
+LOGGED_IN = "zookeeper.set.acl"  # where the broker logs in to ZooKeeper
 
 
 def kafka_turn(
@@ -187,6 +188,8 @@ def kafka_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
             f"controllers know one another as {running.get(VOTERS)}, and would as {','.join(wanted[VOTERS])}, where "
             "those that are not restarted yet do not look for them."
         )
+    if running and LOGGED_IN in wanted and LOGGED_IN not in running:
+        return "brokers log in to ZooKeeper from now on, and those that are not restarted yet would be shut out there."
     if not running or before == after:
         return ""
     return (

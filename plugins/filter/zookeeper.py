@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ENTRY = re.compile(r'^  user_([^=]+)="(.*)";?$', re.M)
 PASSWORD = re.compile(r"[^$\\\"'\x00-\x1f\x7f]+")  # Java puts something else in the place of ${…}
 
 
@@ -18,6 +19,12 @@ def zookeeper_users_fault(users: Mapping[str, Any]) -> str:
         if not isinstance(password, str) or not PASSWORD.fullmatch(password):
             return f"the password of {name} is empty, no text, or has a quote, a dollar, a backslash or a line break."
     return ""
+
+
+def zookeeper_changed(known: str, users: Mapping[str, str]) -> list[str]:
+    """Return the users whose password is another than the servers know; ``known`` is their file of log-ins."""
+    before = dict(ENTRY.findall(known))
+    return [name for name, password in users.items() if before.get(name, password) != password]
 
 
 def zookeeper_jaas(users: Mapping[str, str]) -> str:
@@ -142,6 +149,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
         return {
+            "zookeeper_changed": zookeeper_changed,
             "zookeeper_empty_fault": zookeeper_empty_fault,
             "zookeeper_jaas": zookeeper_jaas,
             "zookeeper_switch_fault": zookeeper_switch_fault,

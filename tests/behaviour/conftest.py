@@ -233,7 +233,9 @@ def probe(sites: list[Site]) -> Site:
 def journal(host: Host, unit: str, lines: int = 30) -> str:
     """Return the last lines of a unit's journal, for the message of a failing test."""
     return host.run(
-        "journalctl --no-pager --output=short-iso --lines=%s --unit=%s", str(lines), unit
+        "journalctl --sync; journalctl --no-pager --output=short-iso --lines=%s --unit=%s",
+        str(lines),
+        unit,
     ).stdout
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import selectors
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -55,7 +55,8 @@ def flood(connection: rawhttp.Connection, opcode: int, payload: bytes) -> None:
 
     Apache reads on for a while after Daphne has dropped the socket (lingering close): what was taken tells nothing.
     """
-    frame, sent = rawhttp.frame(payload, opcode), 0
+    one = rawhttp.frame(payload, opcode)
+    frame, sent = one * max(1, 65536 // len(one)), 0  # few large sends
     connection.socket.settimeout(2)
     with suppress(OSError):
         while sent < MOST:
@@ -141,7 +142,12 @@ def test_an_instance_that_grows_too_large_starts_anew(host: Host, site: Site, un
     # an application that still sends when its socket was told to leave does no wrong
     assert journal(host, unit, 10_000).count(NOBODY) == refused
     # systemd holds the socket: a handshake waits for the new process
+    end = time.monotonic() + 90
     connection, response = site.open(site.under("echo"), timeout=60)
+    while response.status == 504:  # it starts for longer than Apache waits
+        connection.close()
+        assert time.monotonic() < end, journal(host, unit)
+        connection, response = site.open(site.under("echo"), timeout=60)
     with connection:
         assert response.status == 101, journal(host, unit)
         connection.send_frame(b"again")
@@ -162,25 +168,26 @@ def test_a_socket_is_told_that_it_may_come_back(host: Host, site: Site, unit: st
 
 def test_many_sockets_are_told_one_after_the_other(host: Host, site: Site, unit: str) -> None:
     """All at once would come back at once, and keep another instance from accepting them in time."""
-    told: list[float] = []
-    with ExitStack() as sockets, selectors.DefaultSelector() as waiting:
+
+    def left(connection: rawhttp.Connection) -> float:
+        opcode, payload = connection.frame()  # which answers pings
+        assert opcode == rawhttp.CLOSE
+        assert struct.unpack("!H", payload[:2])[0] == 1012
+        return time.monotonic()
+
+    connections: list[rawhttp.Connection] = []
+    with ExitStack() as sockets, ThreadPoolExecutor(30) as pool:
         for _ in range(30):
             connection, response = site.open(site.under("echo"))
             sockets.enter_context(connection)
             assert response.status == 101
             connection.send_frame(b"hello")
             assert connection.message() == b"hello"
-            waiting.register(connection.socket, selectors.EVENT_READ, connection)
+            connection.socket.settimeout(30)
+            connections.append(connection)
+        leaving = [pool.submit(left, connection) for connection in connections]
         host.check_output("systemctl restart --no-block %s", unit)
-        while len(told) < 30:
-            ready = waiting.select(timeout=20)
-            assert ready, f"{len(told)} of 30 sockets were told to leave"
-            for key, _ in ready:
-                opcode, payload = key.data.frame()
-                assert opcode == rawhttp.CLOSE
-                assert struct.unpack("!H", payload[:2])[0] == 1012
-                told.append(time.monotonic())
-                waiting.unregister(key.fileobj)
+        told = sorted(one.result() for one in leaving)
     assert 0.3 < told[-1] - told[0] < 5, [when - told[0] for when in told]
 
 

@@ -21,7 +21,7 @@ from tests.behaviour.sites import web_sites
 UNIT = "switchboard-logs.service"
 HOME = "/opt/log-receiver"
 RECEIVED = "/var/lib/log-receiver/received"
-PATIENCE = 20  # seconds: the sender pauses for 1, 2, 4 and 8 before it tries again
+PATIENCE = 60  # seconds: the sender pauses for 1, 2, 4, 8 and then 15 before it tries again
 # RFC 5424, section 6: priority, version, time, host, program, process, kind, no structured data, text
 FRAME = re.compile(r"<(\d+)>1 (\S+) (\S+) (\S+) (\S+) (\S+) - (.*)", re.S)
 

@@ -165,7 +165,7 @@ class Cluster(Together):
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             yield written
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=180)
         written.told = json.loads(said.splitlines()[-1])
 
     def lost(self, written: Written) -> list[int]:

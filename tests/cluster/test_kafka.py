@@ -166,7 +166,8 @@ def test_a_configuration_that_kafka_rejects_restarts_nobody_and_the_next_run_eac
     assert run.code != 0
     run.says("Invalid value a week for configuration log.retention.hours")
     assert cluster.started("kafka") == before
-    assert cluster.in_sync() == whole
+    # but for who leads: Kafka itself gives that back to whom it prefers, every 300 s
+    assert cluster.in_sync() | {"leaders": None} == whole | {"leaders": None}
     with cluster.sending() as sent:
         run = cluster.play("messaging")
     assert run.code == 0, run.output[-4000:]

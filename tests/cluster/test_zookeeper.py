@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.conftest import OUTAGE, Cluster, arguments_and_journal, soak
 from tests.cluster.conftest import PEERS as ALL_PEERS
-from tests.cluster.conftest import Cluster, arguments_and_journal, soak
 from tools.common import image_name
 
 PEERS = f"{ALL_PEERS}/zookeeper"
@@ -58,8 +58,6 @@ with ThreadPoolExecutor(len(ports)) as pool:
     print([port for port in pool.map(open_, ports) if port])
 """
 STRANGER = "switchboard-cluster-stranger"
-# Seconds without an answer that a client may see while the ensemble has no leader.
-OUTAGE = 20
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ class Person:
             headers={"Host": target.host},
             cookies=cookies,
             cookie_jar=aiohttp.CookieJar(unsafe=True),  # the address stands in for the name
-            connector=aiohttp.TCPConnector(limit=0),
+            # a connection that rested is the server's to close after 5 s
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2),
             timeout=TIMEOUT,
         )
         return cls(target, name, session)

@@ -51,7 +51,7 @@ class Traffic:
         self.problem: BaseException | None = None
         self.thread = threading.Thread(target=self._thread, name="traffic", daemon=True)
         self.thread.start()
-        if not self.begun.wait(60) or self.problem:
+        if not self.begun.wait(240) or self.problem:
             raise RuntimeError(f"the traffic did not begin: {self.problem!r}")
 
     def stop(self) -> Account:

@@ -234,7 +234,7 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
             start_new_session=True,
         )
         return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
@@ -251,7 +251,7 @@ class Server:
             "-o",
             "BatchMode=yes",
             "-o",
-            "ConnectTimeout=3",
+            "ConnectTimeout=15",
         ]
         words += ["-o", "IdentitiesOnly=yes", "-i", str(self.key), *self.ssh_options(), *options]
         return subprocess.run(

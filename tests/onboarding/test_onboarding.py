@@ -20,8 +20,9 @@ from tests.onboarding.server import PASSWORD, ROOT, Server, docker, until
 
 SOAK = "SWITCHBOARD_SOAK"
 # Seconds. The goal is 60 on a machine with nothing else to do; beside other load this bound sees waits that are wrong.
-LIMIT = 180.0
+LIMIT = 300.0
 GUARD = 10  # seconds; the shortest that the roles allow
+LONG = 60  # seconds, where the change is looked at before the host takes it back
 NOWHERE = ["198.51.100.0/24"]  # RFC 5737: nobody comes from there
 ROLE = "tests/onboarding/role.yml"
 
@@ -211,12 +212,12 @@ def test_a_run_killed_after_the_rules_and_a_reboot_lock_nobody_out(managed13: Ma
         stop_after="firewall : Load the rules",
         role="firewall",
         firewall_ssh_from=NOWHERE,
-        firewall_guard_timeout=GUARD,
+        firewall_guard_timeout=LONG,
     )
     assert run.code == -signal.SIGKILL, run.output[-3000:]
     assert not server.lets_admin_in(), "the rules are not loaded, so there is nothing to take back"
     server.restart()  # at the provider's console
-    assert until(server.lets_admin_in, GUARD + 20)
+    assert until(server.lets_admin_in, LONG + 90)
     assert confirmed(server)
 
 
@@ -227,13 +228,13 @@ def test_a_run_killed_after_the_change_of_sshd_locks_nobody_out(managed13: Manag
         role="access",
         stop_after="access : Let sshd run with what is written",
         access_sshd={"AllowUsers": "nobody"},
-        access_guard_timeout=GUARD,
+        access_guard_timeout=LONG,
     )
     assert run.code == -signal.SIGKILL, run.output[-3000:]
     assert not server.lets_admin_in(), (
         "sshd does not run with the change, so there is nothing to take back"
     )
-    assert until(server.lets_admin_in, GUARD + 20)
+    assert until(server.lets_admin_in, LONG + 90)
     assert confirmed(server)
 
 

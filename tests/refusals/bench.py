@@ -259,11 +259,11 @@ class Bench:
         """
         find = f"pgrep -f '^{command}$'"
         until = time.monotonic() + seconds
-        while self.host.run(find).rc:
+        while (found := self.host.run(find)).rc:
             assert not ended, ended[0].output[-3000:]
             assert time.monotonic() < until, f"the release did not come to `{command}`"
             time.sleep(0.2)  # between two looks; the bound above asserts
-        return str(self.host.check_output(find))
+        return str(found.stdout.strip())
 
     def kill_at(self, command: str, seconds: float, ended: Sequence[Run]) -> None:
         """Kill a release, with the command of its own that it has come to."""

@@ -764,7 +764,7 @@ def stage(bench: Bench) -> Iterator[None]:
         f"printf '#!/bin/sh\necho 3.12\n' >{PYTHON_312}; chmod 755 $stage/*",
         "systemd-run --quiet --collect --unit=switchboard-refusals "
         f"/usr/bin/python3 -m http.server --bind 127.0.0.1 {STRANGER}",
-        f"for i in 1 2 3 4 5 6 7 8 9; do ss -Hltn 'sport = {STRANGER}' | grep -q . && exit; sleep 0.5; done; exit 1",
+        f"for i in $(seq 120); do ss -Hltn 'sport = {STRANGER}' | grep -q . && exit; sleep 0.5; done; exit 1",
     ]
     bench.host.check_output("sh -c %s", "\n".join(lines))
     yield

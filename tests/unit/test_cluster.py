@@ -106,14 +106,34 @@ def test_servers_of_zookeeper_ask_kafka_for_a_password_unless_the_inventory_has_
         told = cluster_settings(ALL, some, name)
         assert (told["zookeeper_asks"], told["kafka_zookeeper_user"]) == (True, "kafka")
     assert not cluster_settings(ALL, some, "four")["zookeeper_asks"]  # a web host has no need of it
-    for given in ({"zookeeper_users": {}}, {"kafka_authentication": False}):
-        told = cluster_settings(ALL, bus(**given), "one")
-        assert (told["zookeeper_asks"], told["kafka_zookeeper_user"]) == (False, "")
-    for groups in (
-        {"zookeeper": ["one", "two", "three"]},
-        {"kafka": ["one"], "zookeeper": ["one"]},
-    ):
-        assert not cluster_settings(groups, some, "one")["zookeeper_asks"]
+    not_by_itself: list[dict[str, Any]] = [
+        {"zookeeper_users": {}},
+        {"kafka_zookeeper_user": "lab"},
+        {"kafka_authentication": False},
+    ]
+    for given in not_by_itself:
+        assert not cluster_settings(ALL, bus(**given), "one")["zookeeper_asks"], given
+    for groups in ({"zookeeper": ALL["kafka"]}, {"kafka": ["one"], "zookeeper": ["one"]}):
+        assert not cluster_settings(groups, some, "one")["zookeeper_asks"], groups
+    # a broker without an address asks the server of its own host, and has no log-in
+    lone = bus()
+    del lone["one"]["switchboard_address"]
+    assert not cluster_settings(ALL, lone, "two")["zookeeper_asks"]
+
+
+def test_a_broker_is_a_client_of_servers_on_other_hosts() -> None:
+    groups = {"zookeeper": ["two", "three"], "kafka": ["one"], "web": ["one"]}
+    told = cluster_settings(groups, bus(), "one")
+    assert told["kafka_zookeeper_connect"] == "10.0.0.2:2281,10.0.0.3:2281"
+    assert told["kafka_zookeeper_tls_keystore"].endswith("/peers/kafka/keystore.pem")
+    assert (told["zookeeper_asks"], told["kafka_zookeeper_user"]) == (True, "kafka")
+
+
+def test_brokers_do_not_ask_servers_of_two_ensembles() -> None:
+    some = bus(zookeeper_servers=[{"id": 1, "host": "10.0.0.2"}])
+    told = kafka_zookeeper_fault(ALL, some, "10.0.0.1:2281,10.0.0.2:2281", "kafka", "word")
+    assert told.endswith("are servers of several ensembles, which know nothing of one another")
+    assert kafka_zookeeper_fault(ALL, some, "10.0.0.2:2281", "kafka", "word") == ""
 
 
 def test_one_broker_is_reached_by_pages_on_another_host() -> None:

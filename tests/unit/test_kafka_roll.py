@@ -112,6 +112,8 @@ def test_how_brokers_talk_to_one_another_is_not_changed_one_by_one() -> None:
     }
     assert kafka_switch_fault(written, NEW) == ""
     assert kafka_switch_fault({}, NEW) == ""
+    told = kafka_switch_fault(written, {**NEW, "zookeeper.set.acl": True})
+    assert told.startswith("brokers log in to ZooKeeper from now on, and those that are not")
     assert kafka_switch_fault(OLD, {"listeners": ["PLAINTEXT://10.0.0.1:9092"]}) == ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from plugins.filter.zookeeper import (
+    zookeeper_changed,
     zookeeper_empty_fault,
     zookeeper_jaas,
     zookeeper_switch_fault,
@@ -31,6 +32,12 @@ def test_a_password_that_the_file_cannot_hold_is_refused_without_being_shown(pas
     told = zookeeper_users_fault({"kafka": password})
     assert told.startswith("the password of kafka is")
     assert not password or str(password) not in told
+
+
+def test_another_password_is_noticed_and_a_user_more_or_less_is_not() -> None:
+    known = zookeeper_jaas({"kafka": "a; b", "web": "c"})
+    assert zookeeper_changed(known, {"kafka": "a; b", "more": "d"}) == []
+    assert zookeeper_changed(known, {"kafka": "a", "web": "c;"}) == ["kafka", "web"]
 
 
 def test_a_name_is_a_word() -> None:

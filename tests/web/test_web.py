@@ -18,7 +18,8 @@ import yaml
 
 from tests.behaviour import rawhttp
 from tests.behaviour.test_routing import SMUGGLING_BACKEND
-from tests.live.people import Person, Target
+from tests.live.load import Load, account, all_shown
+from tests.live.people import Page, Person, Target
 from tests.web.conftest import BACKENDS, BALANCER, HOSTS, Web
 from tools.common import ROOT
 
@@ -70,8 +71,9 @@ def test_root_alone_administrates_the_balancer(web: Web) -> None:
     )
     listening = web.output(BALANCER, "ss", "-Hltn").splitlines()
     ports = {line.split()[3] for line in listening if not line.split()[3].startswith("127.")}
-    # this host has the scenario's PostgreSQL too
-    assert {port.rsplit(":", 1)[1] for port in ports} <= {"80", "443", "22", "5432"}, ports
+    # this host has the scenario's PostgreSQL and Kafka too
+    known = {"80", "443", "22", "5432", "9092", "9093"}
+    assert {port.rsplit(":", 1)[1] for port in ports} <= known, ports
 
 
 def test_the_acme_service_vouches_for_a_site_that_it_asked_by_the_balancer(web: Web) -> None:
@@ -118,8 +120,57 @@ def test_a_visitor_is_signed_in_on_both_hosts(web: Web) -> None:
 
     before = pages()
     asyncio.run(visit())
-    after = pages()
+    end = time.monotonic() + 15
+    while sum((after := pages()).values()) < sum(before.values()) + 6 and time.monotonic() < end:
+        time.sleep(0.2)  # until rotatelogs has written them
     assert {name: after[name] - before[name] for name in HOSTS} == {FIRST: 3, SECOND: 3}
+
+
+def test_what_is_posted_on_one_host_is_heard_of_on_both(web: Web) -> None:
+    """Kafka brings it, on a third host, where it works without ZooKeeper."""
+
+    def held() -> dict[str, int]:
+        count = ("ss", "-Htn", "state", "established", "sport = :9099")
+        return {name: len(web.output(name, *count).splitlines()) for name in HOSTS}
+
+    def posted() -> dict[str, int]:
+        log = "/var/log/apache2/graphspace/access.json"
+        count = f'grep -c \'"method":"POST"\' {log} || true'
+        return {name: int(web.output(name, "sh", "-c", count)) for name in HOSTS}
+
+    async def visit() -> None:
+        target = Target(web.front, 80, "graphspace.test")
+        people = [
+            await Person.sign_in(target, name, "a-password-for-test-hosts")
+            for name in ("ada", "grace")
+        ]
+        load = Load(people[0])
+        await load.prepare(people[1])
+        begun = {person.name: (await person.listed(0))[1] for person in people}
+        pages = [Page(person, begun[person.name]) for person in people for _ in range(4)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(page.stay_open()) for page in pages]
+            for page in pages:
+                await asyncio.wait_for(page.connected.wait(), 30)
+            assert all(held().values()), held()
+            await load.run(2, 10)
+            assert await all_shown(pages, begun, 30)
+            for task in tasks:
+                task.cancel()
+        result = await account(load.changes, pages, begun)
+        for person in people:
+            await person.close()
+        assert result.right, result
+        assert result.committed == result.changes == 20, load.failures
+        # not from the rows, some seconds later
+        assert all(arrival.live for page in pages for arrival in page.shown)
+
+    before = posted()
+    asyncio.run(visit())
+    end = time.monotonic() + 15
+    while sum((after := posted()).values()) < sum(before.values()) + 20 and time.monotonic() < end:
+        time.sleep(0.2)  # until rotatelogs has written them
+    assert all(after[name] > before[name] for name in HOSTS), (before, after)
 
 
 def test_a_timer_is_on_the_first_host_alone(web: Web) -> None:
