@@ -217,7 +217,7 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
         "apache_log_days": (1, 36500),
         "apache_max_http_workers": (1, 100000),
         "apache_threads_per_child": (1, GREATEST_THREAD_LIMIT),
-        "apache_old_generations": (0, 100),
+        "apache_old_generations": (1, 100),
         "apache_memory_percent": (1, 100),
     }
     for variable, (least, most) in ranges.items():

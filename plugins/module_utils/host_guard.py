@@ -119,13 +119,19 @@ def arm(
     """Keep what is there now, and let the host put it back after so many seconds.
 
     Where the guard is armed already, an earlier change was not confirmed: what was there before that one is kept, and
-    the time begins anew.
+    the time begins anew. Where this change touches more, the earlier one is taken back first.
 
     Raises:
         OSError: the state can't be kept, or the timer does not start; nothing may be changed then.
     """
     folder = root / name
-    if not (folder / RESTORE).exists():
+    former = folder / RESTORE
+    text = former.read_text(encoding="utf-8") if former.exists() else ""
+    if any(shlex.quote(path) not in text for path in paths if text):
+        run(
+            ["/bin/sh", str(former)]
+        )  # it does not know all of them: take the former change back, and begin anew
+    if not former.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         root.chmod(0o700)

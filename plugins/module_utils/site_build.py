@@ -99,6 +99,11 @@ def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+# What Python runs when it starts in the environment (site, "import" lines): a process goes on importing from the one
+# that it began with, although /srv/<site>/current leads to another by now.
+PINNED = "import os, sys; sys.path[:] = [each and os.path.realpath(each) for each in sys.path]\n"
+
+
 class Release(Project):
     """One release of one site, built on this host; ``before_migrate`` may refuse the database that it is given."""
 
@@ -141,7 +146,9 @@ class Release(Project):
             [self.params["python"], "-VV"], capture_output=True, check=True
         ).stdout
         key = hashlib.sha256(
-            requirements.read_bytes() + version + " ".join(self.params["pip_args"]).encode()
+            requirements.read_bytes()
+            + version
+            + " ".join([*self.params["pip_args"], PINNED]).encode()
         ).hexdigest()[:12]
         path = self.home / "venvs" / key
         if not (path / ".complete").exists():
@@ -158,6 +165,8 @@ class Release(Project):
                     "Correct the lock, or make the package index reachable from this host. "
                     f"The running release is untouched. It said:\n{last_lines(made.stdout)}"
                 )
+            packages = next((path / "lib").glob("python3*/site-packages"))
+            (packages / "switchboard.pth").write_text(PINNED, encoding="utf-8")
             (path / ".complete").touch()
         (self.path / "venv").symlink_to(os.path.relpath(path, self.path))
 

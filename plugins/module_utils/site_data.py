@@ -40,6 +40,17 @@ def own(folder: Path, ids: tuple[int, int], former: tuple[int, int] | None = Non
                 os.chmod(path, stat.S_IMODE(told.st_mode) & 0o1777)
 
 
+def mounted_below(folder: Path) -> str:
+    """Return a folder below another one that is on another file system, or an empty text."""
+    device = folder.stat().st_dev
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(place, name)
+            if os.lstat(path).st_dev != device:
+                return path
+    return ""
+
+
 @dataclass
 class Place:
     """A file or folder that another one replaces: ``new`` becomes ``path``, and what was there ``kept``.
@@ -53,6 +64,7 @@ class Place:
     kept: Path
     came: list[str] = field(default_factory=list)  # the entries of the new one
     inside: bool = False  # whether entries change places
+    emptied: bool = False  # whether all that was there is in `kept`
 
     def prepare(self) -> None:
         """Bring the new one onto the file system of the place, so that each part is taken in one step."""
@@ -63,6 +75,11 @@ class Place:
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.inside = self.path.is_dir() and self.new.is_dir() and not self.path.is_symlink()
+        if self.inside and (mount := mounted_below(self.path)):
+            raise Refused(
+                f"{mount} is a file system of its own, which can't change places. Unmount it, restore, move what came "
+                "for it aside, mount it again, and copy from there what you miss in it. Nothing was changed."
+            )
         if self.new.lstat().st_dev != self.path.parent.stat().st_dev:
             self.copy_near()
         if self.inside:
@@ -91,6 +108,7 @@ class Place:
         os.chown(self.kept, told.st_uid, told.st_gid)
         for name in os.listdir(self.path):
             (self.path / name).rename(self.kept / name)
+        self.emptied = True
         for name in self.came:
             (self.new / name).rename(self.path / name)
 
@@ -106,7 +124,7 @@ class Place:
             return
         # what the site has made since then is new, too
         former = set(os.listdir(self.kept))
-        taken = not any(os.path.lexists(self.new / name) for name in self.came)
+        taken = self.emptied and not any(os.path.lexists(self.new / name) for name in self.came)
         for name in os.listdir(self.path):
             arrived = name in self.came and not os.path.lexists(self.new / name)
             if arrived or name in former or taken:
@@ -220,6 +238,8 @@ class Database:
             if self.there(self.name):
                 self.ask(f'DROP DATABASE "{self.name}" WITH (FORCE)')
             self.rename(self.kept, self.name)
+        elif self.there(self.name):  # it may have been on its way
+            self.ask(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS true')
 
 
 # Does something with each thing that a schema has: tables with their indexes and own sequences, views, types, routines,

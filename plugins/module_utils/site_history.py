@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 LINES = 1000  # events that the history keeps
+RECENT = 3600  # seconds in which a pack may wait for its release
 PAUSE = 0.5  # seconds between two attempts to take the lock
 
 
@@ -169,11 +170,19 @@ class Releases:
 
     def prune(self, keep: int, *used: str) -> None:
         """Remove releases beyond the newest ``keep``, and the packs and environments that nobody uses."""
-        for name in self.kept()[keep:]:
-            if name not in used:
-                shutil.rmtree(self.path(name))
+        kept = self.kept()
+        unfinished = [
+            path.name for path in (self.home / "releases").iterdir() if path.name not in kept
+        ]
+        # nobody builds meanwhile: the lock is held
+        gone = [name for name in [*kept[keep:], *unfinished] if name not in used]
+        for name in gone:
+            shutil.rmtree(self.path(name))
         for archive in (self.home / "archives").glob("*.tar.gz"):
-            if not self.path(archive.name.removesuffix(".tar.gz")).is_dir():
+            name = archive.name.removesuffix(".tar.gz")
+            # one that is no release yet may wait for the end of this one
+            waits = name not in gone and time.time() - archive.stat().st_mtime < RECENT
+            if not self.path(name).is_dir() and not waits:
                 archive.unlink()
         folders = [*(self.home / "releases").iterdir(), *(self.home / "failed").glob("*")]
         needed = {os.path.realpath(path / "venv") for path in folders}

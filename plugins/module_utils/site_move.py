@@ -23,6 +23,11 @@ MOVING: dict[str, Any] = {
 }
 
 
+def is_service(unit: str) -> bool:
+    """Say whether a unit is a service, which a socket or a timer may start."""
+    return unit.endswith(".service")
+
+
 class Move:
     """A site's way from one database to another; most releases have none."""
 
@@ -43,7 +48,9 @@ class Move:
                 key: value for name in sorted(texts) for key, value in parse(texts[name]).items()
             }
         self.starts = was == "sqlite" != will and params["move_database"]
-        self.over = False
+        # once somebody has opened it on the new database, people write into that: nothing leads back
+        closed = self.begun.get("closed") and not Path(params["maintenance"]).exists()
+        self.over = bool(self.finishes and closed)
         if was != will and not (self.starts or params["database_empty"]):
             way = "A snapshot takes them along (docs/database.md); "
             if was == "sqlite":
@@ -89,9 +96,10 @@ class Move:
         """Close the site, let its processes end what they do, and copy all rows; return how many each table has."""
         file = Path(self.params["maintenance"])
         closed = self.begun.get("closed", not file.exists())
-        self.keep({"closed": closed, "texts": self.release.written()})
+        others = sorted({*self.begun.get("others", []), *self.others()}, key=is_service)
+        self.keep({"closed": closed, "texts": self.release.written(), "others": others})
         file.touch(mode=0o644)
-        for unit in self.serving.running():
+        for unit in [*others, *self.serving.running()]:
             self.serving.systemd.act("stop", unit)
         try:
             wsgi_group.renew(self.release.site, RENEW_SECONDS)
@@ -101,6 +109,16 @@ class Move:
         self.keep({**self.begun, "source": answer["source"]})
         counts: dict[str, int] = answer["tables"]
         return counts
+
+    def others(self) -> list[str]:
+        """Return what else of the site is active: its sockets and timers, and what these have begun."""
+        kinds = [f"daphne-{self.release.site}.socket", f"django-{self.release.site}.*"]
+        _, out = self.serving.systemd.run(
+            *("systemctl", "list-units", "--plain", "--no-legend", "--full"),
+            *("--state=active,activating,reloading", *kinds),
+        )
+        found = [line.split()[0] for line in out.splitlines() if line.strip()]
+        return [unit for unit in found if unit not in self.serving.units]
 
     def end(self) -> None:
         """Open the site on its new database, unless somebody wrote into the former one meanwhile."""
@@ -115,7 +133,10 @@ class Move:
         self.open()
 
     def open(self) -> None:
-        """Open the site again, where the move closed it, and forget the move."""
+        """Open the site again, where the move closed it, start what it stopped, and forget the move."""
+        for unit in self.begun.get("others", []):
+            if not is_service(unit):  # a job that was cut begins with its timer
+                self.serving.systemd.act("start", unit)
         if self.begun.get("closed"):
             Path(self.params["maintenance"]).unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)

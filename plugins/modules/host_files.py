@@ -189,6 +189,16 @@ def hidden(entry: Entry, before: str, after: str) -> dict[str, str]:
     return {"before": before, "after": after}
 
 
+def give(path: Path, owner: tuple[int, int], mode: int) -> None:
+    """Give a file or folder its owner and mode; never what a link leads to, which another user may have put there."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fchown(handle, *owner)
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+
+
 def put(entry: Entry) -> None:
     """Bring one path to what it shall be; a reader of a file sees the old one or the new one."""
     path, state = Path(entry["path"]), entry["state"]
@@ -212,8 +222,7 @@ def put(entry: Entry) -> None:
         if there in ("file", "link"):
             path.unlink()
         path.mkdir(parents=True, exist_ok=True)
-        os.chown(path, *owner)
-        path.chmod(mode_of(entry))
+        give(path, owner, mode_of(entry))
         return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".switchboard-")
     try:
@@ -241,8 +250,7 @@ def undo_of(entry: Entry) -> Callable[[], None]:
     def restore() -> None:
         if there == "file":
             path.write_text(content, encoding="utf-8", errors="surrogateescape")
-        os.chown(path, status.st_uid, status.st_gid)
-        path.chmod(status.st_mode & 0o7777)
+        give(path, (status.st_uid, status.st_gid), status.st_mode & 0o7777)
 
     return restore
 
@@ -298,6 +306,12 @@ def main() -> None:
             module.no_log_values |= {entry["secret_content"]} - {""}
         if entry["content"] is None:
             entry["content"] = entry["secret_content"]
+    for path in (Path(entry["path"]) for entry in entries if entry["state"] == "directory"):
+        if path.is_symlink():
+            module.fail_json(
+                msg=f"{path} is a link to {path.readlink()}, and is to be a folder: what it leads to would be out of "
+                "sight. Mount that there instead (mount --bind). No file was changed."
+            )
     found = [(entry, told) for entry in entries if (told := difference(entry)) is not None]
     result = {
         "changed": bool(found),

@@ -58,7 +58,8 @@ looked:
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
     that are on), C(sites) (those with a release), C(databases) (where the rows of
     each of these are, postgresql or sqlite), C(archives) (of their releases), C(guards) (changes that are not
-    confirmed yet), C(name), C(names_itself) (whether /etc/hosts has the name) and C(ssh_ports).
+    confirmed yet), C(name), C(names_itself) (whether /etc/hosts has the name), C(ssh_ports) and C(tables)
+    (of nftables, in the kernel).
   type: dict
   returned: success
 """
@@ -89,6 +90,15 @@ def accounts() -> tuple[dict[str, dict[str, str]], list[str]]:
             group = name_of.get(fields[3], fields[3])
             users[fields[0]] = {"home": fields[5], "shell": fields[6], "group": group}
     return users, sorted(name_of.values())
+
+
+def tables(module: AnsibleModule) -> list[str]:
+    """Return the tables of nftables that are in the kernel, as "family name"; none where it is not installed."""
+    nft = "/usr/sbin/nft"
+    if not os.access(nft, os.X_OK):
+        return []
+    _, out, _ = module.run_command([nft, "list", "tables"])
+    return sorted(line.removeprefix("table ") for line in out.splitlines())
 
 
 def released(home: Path = Path("/srv")) -> list[str]:
@@ -124,6 +134,7 @@ def host(module: AnsibleModule) -> dict[str, Any]:
         "names_itself": names_itself(),
         "guards": armed(),
         "ssh_ports": ssh_ports(run),
+        "tables": tables(module),
         "users": users,
         "groups": groups,
         "units": names(SYSTEMD, "*.*"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -308,12 +309,15 @@ class Change:
         text = "The running release is untouched."
         if release.step in ("move", "switch", "restart", "smoke"):
             text = f"The release {self.former} is served again." if self.former else ""
+            if self.moves and self.releases.live() == release.id:
+                text = f"Release {release.id} is served."
             text = "The site is open on its new database." if self.move.over else text
         if new and self.releases.live() != release.id:
             place = release.keep_for_a_look()
             text += f" What failed is in {place}." if place else ""
         if self.writes:
-            self.note("refused", step=release.step, why=str(error))
+            with contextlib.suppress(OSError):  # of a full disk, which is told of already
+                self.note("refused", step=release.step, why=str(error))
         return text.strip()
 
     def note(self, event: str, **more: Any) -> None:

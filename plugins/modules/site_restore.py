@@ -18,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
 from ansible.module_utils.site_data import Database, Distant, Place, Secret, aside, own
 from ansible.module_utils.site_environment import postgresql_of, read
-from ansible.module_utils.site_history import Refused, Releases, attempts, locked, now
+from ansible.module_utils.site_history import Refused, Releases, attempts, locked, now, put
 from ansible.module_utils.site_serving import SERVING, Serving
 
 DOCUMENTATION = r"""
@@ -96,7 +96,9 @@ class Restore:
         self.stamp = now().replace("-", "").replace(":", "")
         self.draft = releases.home / f".restore-{self.stamp}"
         self.closed = Path(self.params["maintenance"]) if self.params["maintenance"] else None
-        self.was_closed = bool(self.closed and self.closed.exists())
+        self.state = releases.home / ".restoring.json"  # what a restore that was killed has left
+        self.was_closed = False
+        self.begun: dict[str, Any] = {}
         if not releases.live():
             raise Refused(
                 f"{releases.home} has no release. Run site.yml first, which sets the site up; then restore it."
@@ -112,6 +114,14 @@ class Restore:
     def parts(self, told: dict[str, Any]) -> list[Part]:
         """Return what changes places, with the owners that it has on this host."""
         params, home = self.params, self.releases.home
+        if bool(told["postgresql"]) != bool(told["now"]):
+            kinds = ("a file of SQLite", "PostgreSQL")
+            raise Refused(
+                f"at is {params['at']}: the snapshot of {told['at']} has the rows in "
+                f"{kinds[bool(told['postgresql'])]}, and the site has them in {kinds[bool(told['now'])]}. Take a "
+                f"later one; or set sites.{self.site}.database as it was, run site.yml -e django_database_empty=true, "
+                "and restore then. Nothing was changed."
+            )
         ids = pwd.getpwnam(self.site).pw_uid, grp.getgrnam(self.site).gr_gid
         data = Path(told["data"])
         former = data.stat().st_uid, data.stat().st_gid
@@ -190,6 +200,9 @@ class Restore:
     def done(self) -> dict[str, Any]:
         """Bring the site back, or raise Refused with it as it was."""
         began = time.monotonic()
+        if self.state.is_file():
+            self.begun = json.loads(self.state.read_text(encoding="utf-8"))
+        self.was_closed = self.begun.get("closed", bool(self.closed and self.closed.exists()))
         words = ["fetch", self.site, self.params["at"], str(self.draft)]
         try:
             told = self.program(*words, "--host", self.params["host"])
@@ -206,13 +219,14 @@ class Restore:
         ended = time.monotonic()
         seconds = {"all": round(ended - began, 1), "closed": round(ended - closed, 1)}
         kept = str(aside(self.releases.home / "data", self.stamp))
+        places = [place for place in [*self.begun.get("kept", []), kept] if os.path.exists(place)]
         live = self.releases.live()
         other = told["release"] and told["release"] != live
         said = [
             f"{self.site} has the data of {told['at']} (snapshot {told['snapshot']}) after {seconds['all']} s, "
             f"of which it was closed for {seconds['closed']} s.",
-            f"What was there is in {kept}: remove it when you miss nothing."
-            if os.path.exists(kept)
+            f"What was there is in {' and '.join(places)}: remove it when you miss nothing."
+            if places
             else "",
             f"The release then was {told['release']}; {live} serves, and its migrations were applied."
             if other
@@ -242,7 +256,15 @@ class Restore:
 
     def change(self, parts: list[Part]) -> str:
         """Let the parts change places while the site is closed; return why Apache was not asked, or an empty text."""
-        units, taken = self.units(), list[Part]()
+        kept = str(aside(self.releases.home / "data", self.stamp))
+        found, taken = {*self.begun.get("units", []), *self.units()}, list[Part]()
+        units = sorted(found, key=lambda unit: unit.endswith(".service"))
+        state = {
+            "closed": self.was_closed,
+            "units": units,
+            "kept": [*self.begun.get("kept", []), kept],
+        }
+        put(self.state, json.dumps(state), 0o600)
         try:
             self.close()
             self.stop(units)
@@ -252,6 +274,7 @@ class Restore:
             self.prove()
             self.start(units)
             self.open()
+            self.state.unlink(missing_ok=True)
             return self.serving.smoke()
         except BaseException as error:
             wrong = attempts(
@@ -262,8 +285,9 @@ class Restore:
                 self.open,
             )
             end = "What was there is there again, and served."
-            if wrong:
-                kept = aside(self.releases.home / "data", self.stamp)
+            if not wrong:
+                self.state.unlink(missing_ok=True)
+            else:
                 end = f"Bringing back what was there went wrong, too: {wrong}. It is in {kept}."
             raise Refused(f"{error}\n{end}") from error
 

@@ -77,10 +77,14 @@ class Rollback:
         self.params, self.releases, self.serving = params, releases, serving
         self.live = releases.live()
         left = releases.proven()
-        if not params["to"] and left not in ("", self.live) and releases.taken_back(left):
+        wanted = params["to"] in ("", self.live)
+        if wanted and left not in ("", self.live) and releases.taken_back(left):
             # a rollback that was killed after its switch: this one finishes it
             params, self.live = {**params, "to": self.live}, left
         self.to = params["to"] or releases.before(self.live)
+        self.stays = self.to == self.live != ""  # of several hosts, one serves it already
+        if self.stays:
+            return
         kept = [name for name in releases.kept() if name != self.live]
         if not self.live or not kept:
             raise Refused(
@@ -98,6 +102,8 @@ class Rollback:
 
     def standing(self) -> list[tuple[str, str]]:
         """Return the migrations that are applied and only the live release has; refuse them if asked to."""
+        if self.stays:
+            return []
         told = self.target.migrations()
         lacking = told["standing"]
         if not lacking:
@@ -141,6 +147,8 @@ class Rollback:
 
     def done(self) -> dict[str, Any]:
         """Serve the target, or raise Refused with the former release served on."""
+        if self.stays:
+            return {**self.predicted(), "migrations": [], "units": [], "unasked": ""}
         with ThreadPoolExecutor(max_workers=1) as pool:
             tried = pool.submit(self.attempt)
             found = self.standing()
@@ -188,7 +196,7 @@ class Rollback:
         """Return what `done` would, as far as it is known before."""
         link = self.releases.current
         return {
-            "changed": True,
+            "changed": not self.stays,
             "previous": self.live,
             "release": self.to,
             "diff": {"before": f"{link} -> {self.live}\n", "after": f"{link} -> {self.to}\n"},

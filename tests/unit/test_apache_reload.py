@@ -27,7 +27,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for pid, parent, command in (
         (1, 0, "/usr/sbin/apache2"),
         (2, 1, "(wsgi:lab)\0-k\0start"),
-        (3, 1, "/usr/bin/rotatelogs"),
+        (3, 1, "/usr/bin/rotatelogs\0-l\0-L\0/var/log/apache2/lab/access.json"),
         (4, 9, "/usr/sbin/apache2"),
         (5, 1, "/usr/sbin/apache2"),
         (6, 1, "/usr/sbin/apache2"),

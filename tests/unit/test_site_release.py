@@ -245,6 +245,9 @@ def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: 
         (home / "archives" / f"{name}.tar.gz").touch()
     os.utime(home / "releases" / "old000000000" / ".ready", (0, 0))
     (home / "archives" / "refused.tar.gz").touch()
+    os.utime(home / "archives" / "refused.tar.gz", (1, 1))
+    (home / "archives" / "waits.tar.gz").touch()  # somebody else's, for the lock
+    (home / "releases" / "cut-off").mkdir()
     site_history.Releases(home).prune(2, "new000000000", "old000000000")
     assert {path.name for path in (home / "releases").iterdir()} == {
         "new000000000",
@@ -255,6 +258,7 @@ def test_old_releases_packs_and_environments_go_and_the_running_one_stays(home: 
     assert {path.name for path in (home / "archives").iterdir()} == {
         "new000000000.tar.gz",
         "c.tar.gz",
+        "waits.tar.gz",
     }
 
 

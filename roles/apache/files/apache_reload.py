@@ -34,7 +34,7 @@ def children(main: int) -> int:
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # it has ended
-        count += parent == main and b"apache2" in command and b"(wsgi:" not in command
+        count += parent == main and command.startswith(b"/usr/sbin/apache2")
     return count
 
 

@@ -53,6 +53,12 @@ def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
             try:
                 said = copied(path, copy)
             except sqlite3.Error as error:
+                # the first byte is the kind; what follows says more of it (sqlite3's result codes)
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    raise Damaged(
+                        f"{path}: {error}. Look at the disk with {target}, and who holds a lock on the file."
+                    ) from error
                 said = str(error)
             if said != "ok":
                 raise Damaged(f"{path}: {said}. Restore it from a snapshot before it was damaged.")

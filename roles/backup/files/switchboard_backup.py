@@ -93,6 +93,12 @@ def as_user(
 
 def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[str, Any]:
     """Put into the stage what must not be read while others write it; return the manifest, which is there too."""
+    here = bool(site["postgresql"]) and not site["postgresql_host"]
+    # an empty login is that of this host's socket
+    if (postgresql_of(read(site["environment"])) == {}) != here:
+        raise Refused(
+            "its DATABASE_URL leads to another database than the one that is backed up. Run site.yml."
+        )
     databases = stage / "sqlite"
     databases.mkdir()
     os.chown(databases, 0, grp.getgrnam(site["name"]).gr_gid)
@@ -162,6 +168,16 @@ def unreadable(said: str) -> str:
     return ""
 
 
+def left_out(restic: Restic, snapshot: str, stage: Path, manifest: dict[str, Any]) -> str:
+    """Return the first file of the stage that a snapshot lacks, or an empty text: a pattern matches anywhere."""
+    words = ("ls", "--json", "--no-lock", "--recursive", snapshot, str(stage))
+    told = [json.loads(line) for line in restic.run(*words).stdout.splitlines() if line.strip()]
+    there = {one.get("path") for one in told}
+    needed = ["manifest.json", *(["postgresql.dump"] if manifest["postgresql"] else [])]
+    needed += [f"sqlite/{one['copy']}" for one in manifest["sqlite"]]
+    return next((name for name in needed if f"{stage}/{name}" not in there), "")
+
+
 def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
     """Make one snapshot of a site; return what is to be known of it."""
     config, stage, began = restic.config, STAGE / site["name"], time.monotonic()
@@ -182,12 +198,24 @@ def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
             raise Refused(
                 f"there is no {lacking[0]}. Take it out of the inventory, or run site.yml."
             )
+        if links := [path for path in places if os.path.islink(path)]:
+            raise Refused(
+                f"{links[0]} is a link, and a snapshot would have the link alone. Mount there what it leads to "
+                "(mount --bind), or name that."
+            )
         done = restic.run(*words, "--", *places, str(stage), good=(0, 3))
         told = json.loads(last_line(done.stdout))
         if unread := unreadable(done.stderr):
             with contextlib.suppress(Refused):
                 restic.run("forget", told["snapshot_id"])  # nobody is to restore it
             raise Refused(f"not all of it could be read. {unread}")
+        if lost := left_out(restic, told["snapshot_id"], stage, manifest):
+            with contextlib.suppress(Refused):
+                restic.run("forget", told["snapshot_id"])
+            raise Refused(
+                f"backup.exclude takes {lost} away, without which nothing can be restored. Begin each of its patterns "
+                f"with {site['data']}/."
+            )
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return {
@@ -215,6 +243,9 @@ def read_status() -> dict[str, Any]:
 def run(config: dict[str, Any], only: str) -> int:
     """Back up one site or each; one that fails keeps no other from its snapshot."""
     sites = [site for site in config["sites"] if only in ("", site["name"])]
+    if not config["sites"] and not only:
+        print("this host backs up no site; another one of its sites' hosts does")
+        return 0
     if not sites:
         raise Refused(
             f"site is {only}: this host backs up {', '.join(one['name'] for one in config['sites'])}."
@@ -263,6 +294,9 @@ def forget(restic: Restic, sites: list[str]) -> None:
 
 def check(config: dict[str, Any]) -> int:
     """Let restic check the repository; note how that went."""
+    if not config["sites"]:
+        print("this host backs up no site; another one of its sites' hosts does")
+        return 0
     began, why = time.monotonic(), ""
     try:
         Restic(config).run("check", f"--read-data-subset={config['check_subset']}")
@@ -323,17 +357,27 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
 
     stage, data = inside(STAGE / site["name"]), inside(site["data"])
     about = f"the snapshot {one['id']} is not whole:"
-    if not (stage / "manifest.json").is_file() or not data.is_dir():
+    if not (stage / "manifest.json").is_file() or data.is_symlink() or not data.is_dir():
         raise Refused(f"{about} it has no manifest or no data. Take another one.")
     manifest: dict[str, Any] = json.loads((stage / "manifest.json").read_text(encoding="utf-8"))
     for told in manifest["sqlite"]:
-        copy, target = stage / "sqlite" / told["copy"], data / told["path"]
+        path = Path(told["path"])
+        # the site's own user has made the copies, and said what they are
+        if (
+            not re.fullmatch("[0-9]+", told["copy"])
+            or path.is_absolute()
+            or ".." in path.parts
+            or (stage / "sqlite" / told["copy"]).is_symlink()
+        ):
+            raise Refused(f"{about} {told['path']} is none of its files. Take another one.")
+        copy, target = stage / "sqlite" / told["copy"], data / path
         # a link in the way would lead out of the folder
-        if target.parent.resolve() != data.resolve() / Path(told["path"]).parent:
+        if target.parent.resolve() != data.resolve() / path.parent:
             raise Refused(f"{about} a link stands in the way of {told['path']}. Take another one.")
         if not copy.is_file() or digest(copy) != told["sha256"]:
             raise Refused(f"{about} {told['path']} differs. Take another one.")
-        copy.chmod(told["mode"])
+        copy.chmod(told["mode"] & 0o777)
+        target.parent.mkdir(parents=True, exist_ok=True)  # the folder may have been left out
         copy.replace(target)
     dump = stage / "postgresql.dump"
     if manifest["postgresql"] and not (dump.is_file() and digest(dump) == manifest["dump"]):
@@ -344,6 +388,7 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
         "at": one["at"],
         "data": str(data),
         "environment": str(inside(site["environment"])),
+        "now": site["postgresql"],
         "dump": str(dump) if manifest["postgresql"] else "",
         "paths": {path: str(inside(path)) for path in manifest["paths"] if inside(path).exists()},
     }

@@ -75,8 +75,10 @@ class Table:
 
     def rows(self, using: str) -> Iterator[tuple[Any, ...]]:
         """Return the rows as Python has them, by their keys."""
+        from django.db.models import QuerySet  # the model's managers may hide rows
+
         names = [field.attname for field in self.fields]
-        rows = self.model._base_manager.using(using).order_by("pk").values_list(*names)
+        rows = QuerySet(self.model, using=using).order_by("pk").values_list(*names)
         yield from rows.iterator(chunk_size=CHUNK)
 
     def checksum(self, using: str) -> list[Any]:
@@ -213,6 +215,8 @@ def copy(old: Any, new: Any, known: list[Table]) -> dict[str, int]:
     quote, counts = new.ops.quote_name, dict[str, int]()
     with transaction.atomic(using=NEW):
         with new.cursor() as cursor:
+            # it waits while SQLite's rows are summed up
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             cursor.execute(f"TRUNCATE {', '.join(quote(table.name) for table in known)}")
         for table in known:
             counts[table.name] = table.insert(new)

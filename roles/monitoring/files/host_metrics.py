@@ -88,8 +88,16 @@ def verified(root: Path) -> Iterator[Family]:
 
 
 def reboot(root: Path) -> Iterator[Family]:
-    """Yield whether what was updated waits for a reboot (Debian's update-notifier-common, unattended-upgrades)."""
+    """Yield whether what was updated waits for a reboot.
+
+    The note is of Debian's unattended-upgrades; where that is not installed, a kernel newer than the boot says it.
+    """
     due = (root / "run/reboot-required").exists() or (root / "var/run/reboot-required").exists()
+    told = root / "proc/stat"
+    lines = told.read_text(encoding="ascii").splitlines() if told.exists() else []
+    booted = next((float(line.split()[1]) for line in lines if line.startswith("btime ")), 0.0)
+    kernels = (root / "boot").glob("vmlinuz-*")
+    due = due or (booted > 0 and any(kernel.stat().st_ctime > booted for kernel in kernels))
     yield "reboot_required", "gauge", "Whether updates wait for a reboot.", alone(due)
 
 
