@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sqlite3
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from plugins.filter.backup import backup_rules, snapshot_lines
 from plugins.module_utils import site_data as place
+from plugins.module_utils import site_environment
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files"
 GOOD = {
@@ -349,3 +351,109 @@ def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:
     assert (tmp_path / "more" / "data").is_dir()
     one.back()
     assert not (tmp_path / "more" / "data").exists()
+
+
+def test_a_snapshot_without_data_takes_none_away(
+    folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stopped at the first of what is there: nothing of that is the snapshot's."""
+    for path in sorted(folders.new.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folders.came = []
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        raise OSError("device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="busy"):
+        folders.take()
+    monkeypatch.setattr(Path, "rename", rename)
+    folders.back()
+    assert sorted(os.listdir(folders.path)) == ["media", "rows"]
+
+
+def test_a_file_system_of_its_own_below_the_data_is_refused(
+    folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.lstat
+
+    def lstat(path: Any, **more: Any) -> Any:
+        told = status(path, **more)
+        if not str(path).endswith("data/media"):
+            return told
+        return os.stat_result((*told[:2], told.st_dev + 1, *told[3:10]))
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    with pytest.raises(vars(place)["Refused"], match=r"data/media is a file system of its own"):
+        folders.prepare()
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what lays a snapshot out, given what its manifest says of its one database, and where it was laid out."""
+    monkeypatch.setitem(sys.modules, "site_environment", site_environment)
+    backup, whole = program("switchboard_backup"), tmp_path / "whole"
+    site = {"name": "lab", "data": "/srv/lab/data", "environment": "/etc/lab", "postgresql": ""}
+    stage = whole / str(backup.STAGE / "lab").lstrip("/")
+    (stage / "sqlite").mkdir(parents=True)
+    (stage / "sqlite" / "0").write_text("rows")
+    (whole / "srv/lab/data").mkdir(parents=True)
+
+    def lay_out(**changes: Any) -> dict[str, Any]:
+        told = {"path": "cache/rows.db", "copy": "0", "mode": 0o640} | changes
+        told |= {"sha256": copying.digest(stage / "sqlite" / "0")}
+        manifest = {"sqlite": [told], "release": "", "topics": None, "postgresql": "", "paths": []}
+        (stage / "manifest.json").write_text(json.dumps(manifest))
+        found: dict[str, Any] = backup.laid_out(FOUND[0], site, whole)
+        return found
+
+    return lay_out, whole, backup
+
+
+def test_a_database_comes_back_where_its_folder_was_left_out(snapshot: Any) -> None:
+    lay_out, whole, _ = snapshot
+    lay_out()
+    assert (whole / "srv/lab/data/cache/rows.db").read_text() == "rows"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"path": "/etc/cron.d/lab"}, {"path": "../../etc/lab"}, {"copy": "../manifest.json"}],
+)
+def test_what_a_sites_own_user_has_forged_goes_nowhere(
+    snapshot: Any, changes: dict[str, Any]
+) -> None:
+    lay_out, _, backup = snapshot
+    with pytest.raises(backup.Refused, match="is none of its files"):
+        lay_out(**changes)
+
+
+def test_a_copy_that_is_a_link_is_none(snapshot: Any, tmp_path: Path) -> None:
+    lay_out, whole, backup = snapshot
+    (tmp_path / "secret").write_text("rows")
+    copy = next(whole.rglob("sqlite/0"))
+    copy.unlink()
+    copy.symlink_to(tmp_path / "secret")
+    with pytest.raises(backup.Refused, match="is none of its files"):
+        lay_out(mode=0o777)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 != 0o777
+
+
+def test_a_pattern_that_takes_the_dump_away_is_noticed(snapshot: Any) -> None:
+    _, _, backup = snapshot
+    listed = ["/stage/lab", "/stage/lab/manifest.json", "/stage/lab/sqlite/0"]
+    lines = "\n".join(json.dumps({"path": path}) for path in listed)
+    restic = SimpleNamespace(run=lambda *_: SimpleNamespace(stdout=lines))
+    manifest: dict[str, Any] = {"postgresql": "", "sqlite": [{"copy": "0"}]}
+    assert backup.left_out(restic, "id", Path("/stage/lab"), manifest) == ""
+    manifest["postgresql"] = "lab"
+    assert backup.left_out(restic, "id", Path("/stage/lab"), manifest) == "postgresql.dump"
+
+
+def test_a_host_without_sites_of_its_own_backs_up_none(
+    snapshot: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, backup = snapshot
+    assert backup.run({"sites": []}, "") == backup.check({"sites": []}) == 0
+    assert "backs up no site" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from plugins.action.host_files import in_one_line
+from plugins.modules import host_files
 from tests.unit.run_module import run_module
 
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -148,3 +149,17 @@ def test_an_account_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = run({"path": path, "content": "a\n", "owner": "nobody-here"})
     assert f"{path}: the host has no user nobody-here" in said["msg"]
     assert run({"path": path, "content": "a\n", "owner": "nobody-here"}, check=True)["changed"]
+
+
+def test_a_folder_that_is_a_link_now_is_refused_and_what_it_leads_to_left_alone(
+    tmp_path: Path,
+) -> None:
+    """A user who owns the folder above may lead to anything, and who has moved data away would lose sight of them."""
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "data").symlink_to(tmp_path / "elsewhere")
+    said = run({"path": f"{tmp_path}/data", "state": "directory", "mode": "0755"}, check=True)
+    assert said["failed"]
+    assert f"{tmp_path}/data is a link to {tmp_path}/elsewhere" in said["msg"]
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        host_files.give(tmp_path / "data", (os.getuid(), os.getgid()), 0o755)
+    assert modes(tmp_path)["elsewhere"] == "0700"
