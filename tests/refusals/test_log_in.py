@@ -37,8 +37,8 @@ def test_a_machine_without_the_passwords_releases_nothing(bench: Bench, elsewher
     run.says(
         "kafka_authentication is true, and this machine has no ",
         f"/.private/secrets/kafka-{SITE}",
-        "Copy these files from the machine that ran site.yml, or run `make secrets` there",
-        "or run site.yml here, which gives Kafka and the sites new ones",
+        "Bring .private of the inventory from the machine that ran site.yml, or run `make secrets` there",
+        "or run site.yml for all hosts here, which gives Kafka and the sites new ones",
     )
     assert bench.state() == before
 
