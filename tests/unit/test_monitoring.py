@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,12 @@ def test_a_host_without_anything_is_noted_too(tmp_path: Path) -> None:
     assert values(host_metrics.backups(tmp_path)) == {}
     assert values(host_metrics.verified(tmp_path)) == {}
     assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 0}
+    write(tmp_path, "proc/stat", f"cpu 1 2 3\nbtime {int(time.time()) + 60}\n")
+    write(tmp_path, "boot/vmlinuz-6.12", "")
+    assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 0}
+    write(tmp_path, "proc/stat", "cpu 1 2 3\nbtime 1000\n")  # the kernel came after the boot
+    assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 1}
+    write(tmp_path, "proc/stat", "")
     write(tmp_path, "run/reboot-required", "")
     assert values(host_metrics.reboot(tmp_path)) == {"reboot_required": 1}
     write(
