@@ -31,7 +31,7 @@ SHA_512 = 2  # ScramMechanism
 # Kafka takes 4096 to 16384. Of its own tools' making none is likely to have this number.
 ITERATIONS = 8_209
 # A user that is taken away in KRaft stays with this number and a password that nobody knows: once one is deleted there,
-# a broker of Kafka 3.9.2 that restarts reads its log and knows no user at all.
+# a broker of Kafka 3.9.2 or 4.4.0 that restarts reads its log and may know no user at all.
 GONE = 8_211
 # ResourceType, PatternType, AclOperation and AclPermissionType of Kafka
 TYPES = {

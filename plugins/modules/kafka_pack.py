@@ -269,7 +269,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    cache = Path(options["cache"])
+    cache = Path(
+        options["cache"]
+    ).absolute()  # Maven takes what is relative from the folder of the POM
     try:
         if options["source"] == "local":
             archive = Path(options["path"])

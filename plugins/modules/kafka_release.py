@@ -29,6 +29,7 @@ options:
     type: path
   sha256: {description: The archive's SHA-256., type: str}
   launchers: {description: 'The commands: name and Java class.', type: dict, default: {}}
+  gone: {description: 'Commands of another version, which are removed.', type: list, elements: str, default: []}
   launcher: {description: 'The text of a launcher; C(@name@) and C(@class@) are replaced.', type: str, default: ''}
   bin: {description: The folder of the launchers., type: path, default: /usr/local/bin}
 author:
@@ -160,6 +161,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "sha256": {"type": "str"},
             "launchers": {"type": "dict", "default": {}},
+            "gone": {"type": "list", "elements": "str", "default": []},
             "launcher": {"type": "str", "default": ""},
             "bin": {"type": "path", "default": "/usr/local/bin"},
         },
@@ -181,6 +183,11 @@ def main() -> None:
         for path, text in sorted(texts.items())
         if read(path) != text or os.stat(path).st_mode & 0o777 != 0o755
     }
+    former = {
+        path: read(path) or ""
+        for path in (os.path.join(options["bin"], name) for name in options["gone"])
+        if os.path.lexists(path)
+    }
     release_changed = missing or pointed != options["name"]
     diff = [
         {
@@ -192,6 +199,10 @@ def main() -> None:
     ] * release_changed + [
         {"before_header": path, "after_header": path, "before": read(path) or "", "after": text}
         for path, text in stale.items()
+    ]
+    diff += [
+        {"before_header": path, "after_header": path, "before": text, "after": ""}
+        for path, text in former.items()
     ]
     if not module.check_mode:
         try:
@@ -206,6 +217,8 @@ def main() -> None:
                 os.rename(fresh, link)
             for path, text in stale.items():
                 write(path, text)
+            for path in former:
+                os.remove(path)
         except Refused as error:
             module.fail_json(msg=f"{error}.")
         finally:
@@ -213,7 +226,7 @@ def main() -> None:
             if options["archive"] and os.path.isfile(options["archive"]):
                 os.remove(options["archive"])
     module.exit_json(
-        changed=bool(release_changed or stale),
+        changed=bool(release_changed or stale or former),
         diff=diff,
         release=folder,
         release_changed=release_changed,

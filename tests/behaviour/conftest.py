@@ -253,7 +253,8 @@ def comes_back_after_a_kill(host: Host, unit: str, seconds: int = 120) -> None:
     host.check_output("kill -9 %s", before)
     wait = (
         "for i in $(seq %s); do systemctl is-active --quiet %s && "
-        'test "$(systemctl show --property=MainPID --value %s)" != %s && exit; sleep 0.5; done; exit 1'
+        "pid=$(systemctl show --property=MainPID --value %s) && "
+        'test "$pid" != 0 && test "$pid" != %s && exit; sleep 0.5; done; exit 1'
     )
     assert host.run(wait, str(2 * seconds), unit, unit, before).rc == 0, journal(host, unit)
     assert main_pid(host, unit) not in ("0", before), journal(host, unit)

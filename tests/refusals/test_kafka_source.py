@@ -31,7 +31,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def pack(bench: Bench) -> Path:
     """Return the pack that the host's Kafka came from."""
     packs = sorted(
-        (ROOT / ".cache" / "kafka").glob("kafka_*.tar"), key=lambda path: path.stat().st_mtime
+        (ROOT / ".cache" / "kafka").glob("kafka_*-3.9.2-*.tar"),
+        key=lambda path: path.stat().st_mtime,
     )
     assert packs, "Kafka was not packed on this control node; converge the host from here first"
     return packs[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from plugins.modules import kafka_release as module
+from tests.unit.run_module import run_module
 
 GOOD = {
     "kafka_2.13-3.9.2/libs/kafka_2.13-3.9.2.jar": 0o600,
@@ -80,3 +81,21 @@ def test_an_archive_that_changed_on_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(module.Refused, match="after the transfer"):
         module.check_archive(str(tmp_path / "a"), "0" * 64)
+
+
+def test_commands_of_another_version_are_removed(tmp_path: Path) -> None:
+    release, commands = tmp_path / "root" / "kafka_2.13-4.4.0", tmp_path / "bin"
+    release.mkdir(parents=True)
+    commands.mkdir()
+    (release / ".complete").touch()
+    for name in ("zookeeper-shell.sh", "other.sh"):
+        (commands / name).write_text("#!/bin/sh\n")
+    arguments = {
+        **{"name": release.name, "root": str(release.parent), "bin": str(commands)},
+        **{"version": "4.4.0", "scala_version": "2.13", "gone": ["zookeeper-shell.sh"]},
+    }
+    assert run_module("kafka_release", arguments, check=True)["changed"]
+    assert (commands / "zookeeper-shell.sh").exists()
+    assert run_module("kafka_release", arguments)["diff"][-1]["before"] == "#!/bin/sh\n"
+    assert [path.name for path in commands.iterdir()] == ["other.sh"]
+    assert not run_module("kafka_release", arguments)["changed"]
