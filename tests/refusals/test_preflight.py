@@ -128,7 +128,7 @@ def taken(variable: str) -> Case:
     )
 
 
-LAST = "Refuse one port for two services"
+LAST = "Work out what each role is told"  # for passwords that are lacking
 NAMES = [
     Name(
         "Say how to go on",
