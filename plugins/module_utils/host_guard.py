@@ -128,9 +128,8 @@ def arm(
     former = folder / RESTORE
     text = former.read_text(encoding="utf-8") if former.exists() else ""
     if any(shlex.quote(path) not in text for path in paths if text):
-        run(
-            ["/bin/sh", str(former)]
-        )  # it does not know all of them: take the former change back, and begin anew
+        # it does not know all of them: take the former change back, and begin anew
+        run(["/bin/sh", str(former)])
     if not former.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)

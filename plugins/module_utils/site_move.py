@@ -11,7 +11,7 @@ from ansible.module_utils import wsgi_group
 from ansible.module_utils.site_build import Release
 from ansible.module_utils.site_environment import database_of, parse, read
 from ansible.module_utils.site_history import Refused, put
-from ansible.module_utils.site_serving import RENEW_SECONDS, Serving
+from ansible.module_utils.site_serving import RENEW_SECONDS, Serving, is_service
 
 MOVE_SECONDS = 3600  # that the copy may take
 # The options of a move, for argument specifications.
@@ -21,11 +21,6 @@ MOVING: dict[str, Any] = {
     "move_without": {"type": "list", "elements": "str", "default": []},
     "database_empty": {"type": "bool", "default": False},
 }
-
-
-def is_service(unit: str) -> bool:
-    """Say whether a unit is a service, which a socket or a timer may start."""
-    return unit.endswith(".service")
 
 
 class Move:
@@ -96,7 +91,9 @@ class Move:
         """Close the site, let its processes end what they do, and copy all rows; return how many each table has."""
         file = Path(self.params["maintenance"])
         closed = self.begun.get("closed", not file.exists())
-        others = sorted({*self.begun.get("others", []), *self.others()}, key=is_service)
+        # what of the site no release restarts: sockets, timers, and what these have begun
+        active = [unit for unit in self.serving.active() if unit not in self.serving.units]
+        others = sorted({*self.begun.get("others", []), *active}, key=is_service)
         self.keep({"closed": closed, "texts": self.release.written(), "others": others})
         file.touch(mode=0o644)
         for unit in [*others, *self.serving.running()]:
@@ -109,16 +106,6 @@ class Move:
         self.keep({**self.begun, "source": answer["source"]})
         counts: dict[str, int] = answer["tables"]
         return counts
-
-    def others(self) -> list[str]:
-        """Return what else of the site is active: its sockets and timers, and what these have begun."""
-        kinds = [f"daphne-{self.release.site}.socket", f"django-{self.release.site}.*"]
-        _, out = self.serving.systemd.run(
-            *("systemctl", "list-units", "--plain", "--no-legend", "--full"),
-            *("--state=active,activating,reloading", *kinds),
-        )
-        found = [line.split()[0] for line in out.splitlines() if line.strip()]
-        return [unit for unit in found if unit not in self.serving.units]
 
     def end(self) -> None:
         """Open the site on its new database, unless somebody wrote into the former one meanwhile."""

@@ -51,6 +51,11 @@ def expected(status: int, wanted: Any) -> bool:
     return status < 500 if wanted == "any" else status == int(wanted)
 
 
+def is_service(unit: str) -> bool:
+    """Say whether a unit is a service, which a socket or a timer may start."""
+    return unit.endswith(".service")
+
+
 class Serving:
     """The processes of one site.
 
@@ -91,6 +96,17 @@ class Serving:
             if told[unit].get("UnitFileState") == "enabled"
             or told[unit].get("ActiveState") in ("active", "activating", "reloading")
         ]
+
+    def active(self) -> list[str]:
+        """Return the site's units that are active, sockets and timers first, which would start the others again."""
+        kinds = [f"daphne-{self.site}.socket", f"daphne-{self.site}@*", f"django-{self.site}.*"]
+        _, out = self.systemd.run(
+            *("systemctl", "list-units", "--plain", "--no-legend", "--full"),
+            *("--state=active,activating,reloading", *kinds),
+        )
+        return sorted(
+            (line.split()[0] for line in out.splitlines() if line.strip()), key=is_service
+        )
 
     def behind(self) -> bool:
         """Say whether something serves with other code or another environment than what is written."""

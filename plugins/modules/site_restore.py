@@ -19,7 +19,7 @@ from ansible.module_utils.site_build import Release
 from ansible.module_utils.site_data import Database, Distant, Place, Secret, aside, own
 from ansible.module_utils.site_environment import postgresql_of, read
 from ansible.module_utils.site_history import Refused, Releases, attempts, locked, now, put
-from ansible.module_utils.site_serving import SERVING, Serving
+from ansible.module_utils.site_serving import SERVING, Serving, is_service
 
 DOCUMENTATION = r"""
 ---
@@ -150,16 +150,6 @@ class Restore:
                 parts.append(Database(told["postgresql"], dump, self.stamp, told["port"]))
         return parts
 
-    def units(self) -> list[str]:
-        """Return the site's units that are active, sockets and timers first, which would start the others again."""
-        kinds = [f"daphne-{self.site}.socket", f"daphne-{self.site}@*", f"django-{self.site}.*"]
-        _, out = self.serving.systemd.run(
-            *("systemctl", "list-units", "--plain", "--no-legend", "--full"),
-            *("--state=active,activating,reloading", *kinds),
-        )
-        found = [line.split()[0] for line in out.splitlines() if line.strip()]
-        return sorted(found, key=lambda unit: unit.endswith(".service"))
-
     def close(self) -> None:
         """Let Apache answer 503."""
         if self.closed:
@@ -180,7 +170,7 @@ class Restore:
     def start(self, units: list[str]) -> None:
         """Start sockets and timers, and let everything load what is there now."""
         for unit in units:
-            if not unit.endswith(".service"):
+            if not is_service(unit):
                 self.serving.systemd.act("start", unit)
         self.serving.load()
 
@@ -257,8 +247,8 @@ class Restore:
     def change(self, parts: list[Part]) -> str:
         """Let the parts change places while the site is closed; return why Apache was not asked, or an empty text."""
         kept = str(aside(self.releases.home / "data", self.stamp))
-        found, taken = {*self.begun.get("units", []), *self.units()}, list[Part]()
-        units = sorted(found, key=lambda unit: unit.endswith(".service"))
+        found, taken = {*self.begun.get("units", []), *self.serving.active()}, list[Part]()
+        units = sorted(found, key=is_service)
         state = {
             "closed": self.was_closed,
             "units": units,
@@ -279,7 +269,7 @@ class Restore:
         except BaseException as error:
             wrong = attempts(
                 self.close,
-                lambda: self.stop(self.units()),
+                lambda: self.stop(self.serving.active()),
                 *(part.back for part in reversed(taken)),
                 lambda: self.start(units),
                 self.open,

@@ -17,7 +17,6 @@ from tests.behaviour.conftest import ROOT, journal
 from tests.behaviour.sites import Site, web_sites
 
 UNIT = "apache2.service"
-# Five times the longest page while mod_wsgi's processes were replaced; another scenario shares the cores.
 SITE_FOLDERS = "/etc/apache2/sites-available /etc/apache2/conf-available /etc/apache2/ports.conf"
 
 

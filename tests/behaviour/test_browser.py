@@ -227,9 +227,8 @@ def test_what_a_cut_kept_away_is_shown_once_and_in_order(
 
         relay.restore()
         grace.context.set_offline(False)
-        expect(page.bell).to_have_attribute(
-            "data-state", "live", timeout=60_000
-        )  # it pauses for up to 30 s
+        # it pauses for up to 30 s
+        expect(page.bell).to_have_attribute("data-state", "live", timeout=60_000)
         page.expect_count(before + 4)
         updated = f"ada updated the graph “{first}”, which you watch"
         shared = f"ada shared the graph “{second}” with the group “{GROUP}”"

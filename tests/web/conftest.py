@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import threading
 import time
 from collections import Counter
@@ -76,12 +77,25 @@ class Web(Together):
         connection.send(rawhttp.handshake(path, "probe.test"))
         return connection, connection.response()
 
-    def sockets_of(self) -> dict[str, int]:
-        """Return how many connections to Daphne each web host has."""
+    def logged(self, text: str, least: int = 0) -> dict[str, int]:
+        """Return how many lines of the demonstration site's log have a text, on each web host.
+
+        It waits until they are ``least`` in all, since rotatelogs writes them a moment later; fewer are returned too.
+        """
+        count = f"grep -c {shlex.quote(text)} /var/log/apache2/graphspace/access.json || true"
+        end = time.monotonic() + 15
+        while True:
+            found = {name: int(self.output(name, "sh", "-c", count)) for name in HOSTS}
+            if sum(found.values()) >= least or time.monotonic() > end:
+                return found
+            time.sleep(0.2)  # until rotatelogs has written them; the caller judges
+
+    def sockets_of(self, port: int = 9109) -> dict[str, int]:
+        """Return how many connections to a site's Daphne each web host has."""
         return {
             name: len(
                 self.output(
-                    name, "ss", "-Htn", "state", "established", "sport = :9109"
+                    name, "ss", "-Htn", "state", "established", f"sport = :{port}"
                 ).splitlines()
             )
             for name in HOSTS

@@ -104,11 +104,6 @@ def test_both_hosts_sign_with_one_key(web: Web) -> None:
 def test_a_visitor_is_signed_in_on_both_hosts(web: Web) -> None:
     """The rows, with the sessions, are on a third host, and one key signs them."""
 
-    def pages() -> dict[str, int]:
-        log = "/var/log/apache2/graphspace/access.json"
-        count = f'grep -c \'"path":"/groups/"\' {log} || true'
-        return {name: int(web.output(name, "sh", "-c", count)) for name in HOSTS}
-
     async def visit() -> None:
         target = Target(web.front, 80, "graphspace.test")
         ada = await Person.sign_in(target, "ada", "a-password-for-test-hosts")
@@ -118,25 +113,14 @@ def test_a_visitor_is_signed_in_on_both_hosts(web: Web) -> None:
         finally:
             await ada.session.close()
 
-    before = pages()
+    before = web.logged('"path":"/groups/"')
     asyncio.run(visit())
-    end = time.monotonic() + 15
-    while sum((after := pages()).values()) < sum(before.values()) + 6 and time.monotonic() < end:
-        time.sleep(0.2)  # until rotatelogs has written them
+    after = web.logged('"path":"/groups/"', sum(before.values()) + 6)
     assert {name: after[name] - before[name] for name in HOSTS} == {FIRST: 3, SECOND: 3}
 
 
 def test_what_is_posted_on_one_host_is_heard_of_on_both(web: Web) -> None:
     """Kafka brings it, on a third host, where it works without ZooKeeper."""
-
-    def held() -> dict[str, int]:
-        count = ("ss", "-Htn", "state", "established", "sport = :9099")
-        return {name: len(web.output(name, *count).splitlines()) for name in HOSTS}
-
-    def posted() -> dict[str, int]:
-        log = "/var/log/apache2/graphspace/access.json"
-        count = f'grep -c \'"method":"POST"\' {log} || true'
-        return {name: int(web.output(name, "sh", "-c", count)) for name in HOSTS}
 
     async def visit() -> None:
         target = Target(web.front, 80, "graphspace.test")
@@ -152,7 +136,8 @@ def test_what_is_posted_on_one_host_is_heard_of_on_both(web: Web) -> None:
             tasks = [group.create_task(page.stay_open()) for page in pages]
             for page in pages:
                 await asyncio.wait_for(page.connected.wait(), 30)
-            assert all(held().values()), held()
+            held = web.sockets_of(9099)
+            assert all(held.values()), held
             await load.run(2, 10)
             assert await all_shown(pages, begun, 30)
             for task in tasks:
@@ -166,11 +151,9 @@ def test_what_is_posted_on_one_host_is_heard_of_on_both(web: Web) -> None:
         live = [arrival.live for page in pages for arrival in page.shown]
         assert sum(live) > len(live) / 2, f"{sum(live)} of {len(live)} came by Kafka"
 
-    before = posted()
+    before = web.logged('"method":"POST"')
     asyncio.run(visit())
-    end = time.monotonic() + 15
-    while sum((after := posted()).values()) < sum(before.values()) + 20 and time.monotonic() < end:
-        time.sleep(0.2)  # until rotatelogs has written them
+    after = web.logged('"method":"POST"', sum(before.values()) + 20)
     assert all(after[name] > before[name] for name in HOSTS), (before, after)
 
 
