@@ -138,6 +138,17 @@ def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -
                 f"sites.{site} is to be balanced: no host of the group web with a {ADDRESS} has it. "
                 "Add one in hosts.yml."
             )
+        if isinstance(entry, Mapping) and entry.get("tls") == "forwarded":
+            if balancers:
+                found.append(
+                    f"sites.{site}.tls is forwarded: the hosts of the group loadbalancer take TLS off by themselves. "
+                    "Write acme, ca or files."
+                )
+            elif not own.get("apache_trusted_proxies"):
+                found.append(
+                    f"sites.{site}.tls is forwarded: nobody is believed to have taken TLS off. List the addresses of "
+                    "your balancer in apache_trusted_proxies."
+                )
         if len(names) > 1 and host in names and isinstance(entry, Mapping):
             found += _local_faults(str(site), entry, names)
     return found

@@ -229,6 +229,8 @@ def monitoring_blackbox(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "valid_status_codes": WELL,
             "preferred_ip_protocol": "ip4",
         }
+        if site["forwarded_proto"]:
+            http["headers"]["X-Forwarded-Proto"] = site["forwarded_proto"]
         if site["url"].startswith("https:"):
             http["tls_config"] = {"server_name": host, "insecure_skip_verify": True}
         modules[site["name"]] = {"prober": "http", "timeout": "9s", "http": http}

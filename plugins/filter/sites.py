@@ -54,6 +54,12 @@ SILENCED = {
         ),
     },
 }
+# What they ask for and a balancer of the user's own does.
+FORWARDED = {
+    "security.W004": "HSTS is your balancer's",
+    "security.W008": "your balancer leads to HTTPS",
+}
+USUAL = {"http": 80, "https": 443}
 # Where Apache reaches what listens on every address.
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound here
 # The lists that a site had an entry in, before `sites`.
@@ -306,7 +312,8 @@ def _of_site(
             roles[role][setting] = value
     domain, live = str(given.get("domain", "")), bool(given.get("asgi"))
     web = host.get("web", {})
-    first, behind = name not in web.get("later", []), bool(web.get("behind"))
+    first, forwarded = name not in web.get("later", []), given.get("tls") == "forwarded"
+    behind = forwarded or bool(web.get("behind"))
     names = [domain, *_list(given.get("aliases"))]
     tls = given.get("tls", "none") != "none"
     project_dir = given.get("source.project_dir", ".")
@@ -329,7 +336,8 @@ def _of_site(
         django["directory"] = str(ROLES.parent / str(django["directory"]))
     package = str(given.get("settings", "")).rpartition(".")[0]
     django.setdefault("wsgi_module", f"{package}.wsgi" if package else "wsgi")
-    django["checks_silenced"] = SILENCED[tls] | dict(given.get("checks.silenced") or {})
+    silenced = FORWARDED if forwarded else SILENCED[tls]
+    django["checks_silenced"] = silenced | dict(given.get("checks.silenced") or {})
     django["kafka_topics"] = [f"{name}.{topic}" for topic in _list(given.get("topics"))]
     if not first:
         django["timers"] = {}
@@ -363,11 +371,14 @@ def _of_site(
     daphne["project_path"] = f"/srv/{name}/current/app/{project_dir}"
     daphne.setdefault("asgi_module", "")
     # a balancer takes TLS off, and Apache is asked without it
-    scheme, usual = ("https", 443) if tls and not behind else ("http", 80)
-    listens = host.get("apache_listen_address") or "127.0.0.1"
-    at = host.get(f"apache_{scheme}_port", usual)
-    django["smoke_url"] = f"{scheme}://{ascii_names(domain)}{'' if at == usual else f':{at}'}"
-    django["smoke_server"] = f"{LOOPBACK.get(listens, listens)}:{at}"
+    scheme, asked = "https" if tls else "http", "https" if tls and not behind else "http"
+    usual, listens = USUAL[scheme], host.get("apache_listen_address") or "127.0.0.1"
+    at = f"{asked}://{LOOPBACK.get(listens, listens)}:{host.get(f'apache_{asked}_port', USUAL[asked])}"
+    public = host.get(f"{'balancer' if behind else 'apache'}_{scheme}_port", usual)
+    django["smoke_url"] = (
+        f"{scheme}://{ascii_names(domain)}{'' if public == usual else f':{public}'}"
+    )
+    django["smoke_server"] = at
     folder = host.get("apache_maintenance_dir", "/var/lib/switchboard/maintenance")
     django["maintenance_file"] = f"{folder}/{name}"
     if live:
@@ -381,10 +392,8 @@ def _of_site(
         roles["backup"]["postgresql"] = name
         roles["backup"]["postgresql_host"] = server.get("address", "")
     monitoring = roles["monitoring"]
-    monitoring["url"], monitoring["host"] = (
-        f"{scheme}://{LOOPBACK.get(listens, listens)}:{at}",
-        ascii_names(domain),
-    )
+    monitoring["url"], monitoring["host"] = at, ascii_names(domain)
+    monitoring["forwarded_proto"] = "" if scheme == asked else scheme
     monitoring["threads"] = _number(
         given.get("pages.processes", host.get("apache_wsgi_processes")), 2
     ) * _number(given.get("pages.threads", host.get("apache_wsgi_threads")), 15)
@@ -405,8 +414,7 @@ def _of_site(
     balancer["servers"] = web.get("servers", {}).get(name, [])
     apache["server_name"], apache["tls"] = domain, tls and not behind
     if behind:
-        public = host.get(f"balancer_{'https' if tls else 'http'}_port", 443 if tls else 80)
-        apache["public_url"] = f"{'https' if tls else 'http'}://{domain}:{public}"
+        apache["public_url"] = f"{scheme}://{domain}:{public}"
     apache["websocket_backend"] = f"{LOOPBACK.get(address, address)}:{port}"
     if not live:
         apache["websocket_paths"] = balancer["websocket_paths"] = []

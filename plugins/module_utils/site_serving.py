@@ -37,7 +37,7 @@ KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 SERVING: dict[str, Any] = {
     "units": {"type": "list", "elements": "str", "default": []},
     "url": {"type": "str", "default": ""},
-    "server": {"type": "str", "default": "127.0.0.1:80"},
+    "server": {"type": "str", "default": "http://127.0.0.1:80"},
     "smoke": {"type": "dict", "default": {}},
     "socket_path": {"type": "str", "default": ""},
     "maintenance": {"type": "str", "default": ""},
@@ -207,13 +207,16 @@ class Serving:
     def ask(self, path: str, headers: Mapping[str, str]) -> str:
         """Send one GET and return the status of the answer, or why there is none; keep where it leads."""
         self.location = ""
-        address, _, port = self.params["server"].rpartition(":")
         split = urlsplit(self.url)
+        asked, _, server = self.params["server"].rpartition("://")
+        address, _, port = server.rpartition(":")
+        if asked not in ("", split.scheme):  # a balancer takes TLS off
+            headers = {**headers, "X-Forwarded-Proto": split.scheme}
         connection = http.client.HTTPConnection(split.netloc, timeout=ANSWER_SECONDS)
         try:
             plain = socket.create_connection((address.strip("[]"), int(port)), ANSWER_SECONDS)
             connection.sock = plain
-            if split.scheme == "https":
+            if (asked or split.scheme) == "https":
                 # the certificate is verify's to judge; here it is the release that is asked
                 context = ssl.create_default_context()
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -112,7 +112,7 @@ options:
     elements: str
     default: []
   url: {description: 'The address by which visitors know the site; empty, Apache is not asked.', type: str, default: ''}
-  server: {description: The address and port of Apache on this host., type: str, default: '127.0.0.1:80'}
+  server: {description: 'Where Apache listens on this host, scheme://address:port.', type: str, default: 'http://127.0.0.1:80'}
   smoke:
     description: Paths, each with the status of its answer, or C(any) for all but a server error.
     type: dict
@@ -143,6 +143,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+due: {description: 'Whether there is something to do, which interrupts visitors.', type: bool, returned: in check mode}
 previous: {description: 'The release id before, or an empty text.', type: str, returned: success}
 release: {description: The release id now., type: str, returned: success}
 left:
@@ -209,7 +210,7 @@ class Change:
             text = f"steps: {', '.join([*steps, 'switch', 'restart', 'smoke'])}\n"
             text += f"own commands: {'; '.join(own)}\n" if own else ""
             answer["diff"].append({"prepared": f"{text}restarted, one by one: {', '.join(anew)}\n"})
-        return answer
+        return answer | {"due": answer["changed"]}
 
     def done(self) -> dict[str, Any]:
         """Make the wanted release the one that is served, or raise Refused with the former one in its place."""

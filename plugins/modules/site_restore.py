@@ -49,7 +49,7 @@ options:
     default: true
   units: {description: 'The services that run the code.', type: list, elements: str, default: []}
   url: {description: 'The address by which visitors know the site; empty, Apache is not asked.', type: str, default: ''}
-  server: {description: The address and port of Apache on this host., type: str, default: '127.0.0.1:80'}
+  server: {description: 'Where Apache listens on this host, scheme://address:port.', type: str, default: 'http://127.0.0.1:80'}
   smoke:
     description: Paths, each with the status of its answer, or C(any) for all but a server error.
     type: dict

@@ -111,6 +111,17 @@ def test_a_host_without_a_private_address_is_refused() -> None:
     assert "no host of the group web" in lonely
 
 
+def test_a_balancer_of_ones_own_is_named_where_it_takes_tls_off() -> None:
+    some = hosts(LAB | {"tls": "forwarded"})
+    (found,) = web_cluster_faults(GROUPS, some, "one")
+    assert found.startswith("sites.lab.tls is forwarded: the hosts of the group loadbalancer")
+    alone = {"web": GROUPS["web"]}
+    (found,) = web_cluster_faults(alone, some, "one")
+    assert found.endswith("List the addresses of your balancer in apache_trusted_proxies.")
+    some["one"]["apache_trusted_proxies"] = ["10.0.0.9"]
+    assert web_cluster_faults(alone, some, "one") == []
+
+
 def test_timers_and_what_runs_once_are_on_the_first_host_alone() -> None:
     for host, names in (("one", {"relay", "beat"}), ("two", {"relay"})):
         lists = site_lists({"lab": LAB}, {"web": web_cluster(GROUPS, hosts(), host)})
@@ -126,9 +137,10 @@ def test_behind_a_balancer_apache_speaks_http_and_knows_where_visitors_are() -> 
     assert (front["tls"], [server["name"] for server in front["servers"]]) == (True, ["one", "two"])
     django = lists["django"][0]
     assert (django["smoke_url"], django["smoke_server"]) == (
-        "http://lab.example.org",
-        "10.0.0.1:80",
+        "https://lab.example.org",
+        "http://10.0.0.1:80",
     )
+    assert lists["monitoring"][0]["forwarded_proto"] == "https"
 
 
 def read(site: str, host: str, text: str = "") -> dict[str, Any]:

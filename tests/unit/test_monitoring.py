@@ -64,6 +64,7 @@ LAB: dict[str, Any] = {
     "metrics": ["127.0.0.1:9464"],
     "url": "https://127.0.0.1:443",
     "host": "lab.example.org",
+    "forwarded_proto": "",
     "websocket_port": 9099,
     "max_websockets": 100,
     "threads": 30,
@@ -196,6 +197,8 @@ def test_a_site_is_asked_here_by_its_own_name_and_scheme() -> None:
     assert http["tls_config"]["server_name"] == "lab.example.org"
     plain = monitoring_blackbox([{**LAB, "url": "http://127.0.0.1:80"}])
     assert "tls_config" not in plain["modules"]["lab"]["http"]
+    behind = monitoring_blackbox([{**LAB, "forwarded_proto": "https"}])["modules"]["lab"]["http"]
+    assert behind["headers"]["X-Forwarded-Proto"] == "https"  # where a balancer takes TLS off
     jobs = {one["job_name"]: one for one in monitoring_prometheus(GOOD, [LAB])["scrape_configs"]}
     asked = jobs["site"]["static_configs"][0]
     assert asked["targets"] == ["https://127.0.0.1:443/readyz"]

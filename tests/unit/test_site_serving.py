@@ -18,11 +18,15 @@ class Web(BaseHTTPRequestHandler):
     """Answers each path with the status in its first part, and a handshake with 101 or 502."""
 
     def do_GET(self) -> None:
-        status = 200 if self.path == "/" else int(self.path.split("/")[1])
+        first = self.path.split("/")[1]
+        status = int(first) if first.isdigit() else 200
         if self.headers["Host"] == "stranger.example.org":
             status = 421
+        scheme = self.headers["X-Forwarded-Proto"] or "http"
+        if self.path == "/secure/":
+            status = 500 if scheme == "https" else 301
         if self.headers["Upgrade"] == "websocket":
-            assert self.headers["Origin"] == "http://lab.example.org"
+            assert self.headers["Origin"] == f"{scheme}://lab.example.org"
         self.send_response(status)
         self.end_headers()
 
@@ -47,7 +51,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def smoke(port: int, url: str = "http://lab.example.org", **params: Any) -> str:
-    known = {"url": url, "server": f"127.0.0.1:{port}", "smoke": {"/": "any"}}
+    known = {"url": url, "server": f"http://127.0.0.1:{port}", "smoke": {"/": "any"}}
     known |= {"socket_path": "", "maintenance": "/nonexistent"}
     return str(serving_of.Serving("lab", ["a.service"], [], None, known | params).smoke())
 
@@ -67,6 +71,13 @@ def test_answers_that_are_right_are_enough(port: int) -> None:
 def test_a_wrong_answer_is_refused(port: int, params: dict[str, Any], said: str) -> None:
     with pytest.raises(serving_of.Refused, match=said):
         smoke(port, **params)
+
+
+def test_a_site_whose_tls_a_balancer_takes_off_is_asked_as_the_balancer_does(port: int) -> None:
+    """Asked without, it leads all that comes to HTTPS and shows no page."""
+    assert smoke(port, smoke={"/secure/": "any"}, socket_path="/403/") == ""
+    with pytest.raises(serving_of.Refused, match="/secure/ 500"):
+        smoke(port, "https://lab.example.org", smoke={"/secure/": "any"}, socket_path="/403/")
 
 
 def test_a_site_that_apache_does_not_know_yet_is_not_asked(port: int) -> None:

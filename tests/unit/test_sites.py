@@ -23,7 +23,13 @@ DERIVED = {
     *("django_maintenance_file", "django_restart_units", "django_service_ports"),
     *("apache_public_url", "loadbalancer_server_name", "loadbalancer_servers"),
     *("loadbalancer_tls", "loadbalancer_tls_certificate", "loadbalancer_tls_key"),
-    *("django_smoke_server", "django_smoke_socket", "django_smoke_url", "django_source"),
+    *(
+        "monitoring_forwarded_proto",
+        "django_smoke_server",
+        "django_smoke_socket",
+        "django_smoke_url",
+        "django_source",
+    ),
 }
 LAB = {
     "domain": "lab.example.org",
@@ -58,7 +64,7 @@ def test_an_entry_becomes_what_each_role_is_told() -> None:
     assert django["restart_units"] == ["daphne-lab@1.service", "daphne-lab@2.service"]
     assert (django["smoke_url"], django["smoke_server"]) == (
         "http://lab.example.org",
-        "127.0.0.1:80",
+        "http://127.0.0.1:80",
     )
     assert django["smoke_socket"] == "/ws/x/"
     assert django["maintenance_file"] == "/var/lib/switchboard/maintenance/lab"
@@ -242,9 +248,24 @@ def test_a_release_asks_apache_where_it_listens() -> None:
     )["django"]
     assert (django["smoke_url"], django["smoke_server"]) == (
         "http://lab.example.org:8080",
-        "192.0.2.1:8080",
+        "http://192.0.2.1:8080",
     )
     assert django["hooks"] == {"before_migrate": ["dump /srv/lab/data/x"]}
+
+
+def test_a_site_whose_tls_a_balancer_takes_off_is_asked_as_the_balancer_does() -> None:
+    found = {
+        role: sites[0] for role, sites in lists(lab=LAB | {"tls": "forwarded"}).items() if sites
+    }
+    django, apache, monitoring = found["django"], found["apache"], found["monitoring"]
+    assert (django["smoke_url"], django["smoke_server"]) == (
+        "https://lab.example.org",
+        "http://127.0.0.1:80",
+    )
+    assert (apache["tls"], apache["public_url"]) == (False, "https://lab.example.org:443")
+    assert (monitoring["url"], monitoring["forwarded_proto"]) == ("http://127.0.0.1:80", "https")
+    assert "your balancer" in django["checks_silenced"]["security.W008"]
+    assert lists(lab=LAB | {"tls": "ca"})["monitoring"][0]["forwarded_proto"] == ""
 
 
 def test_the_former_lists_are_refused_by_name() -> None:
