@@ -1,4 +1,4 @@
-"""Filters of the certificates role: the rules of its preflight, and how certbot and the CA are asked."""
+"""Filters of the certificates role: the rules of its preflight, and how the CA is asked."""
 
 from __future__ import annotations
 
@@ -242,29 +242,6 @@ def certificates_peer_sites(
     ]
 
 
-def certificates_certbot(
-    site: Mapping[str, Any], directory: str, email: str, webroot: str, hook: str, listen: str = ""
-) -> list[str]:
-    """Return the command that asks an ACME service for one site's certificate (certbot(1)).
-
-    Challenges are answered by files in the folder ``webroot``, or by certbot itself at ``listen``, an address and a
-    port.
-    """
-    address, _, port = listen.rpartition(":")
-    answers = ["--webroot", "--webroot-path", webroot]
-    if listen:
-        answers = ["--standalone", "--http-01-address", address.strip("[]"), "--http-01-port", port]
-    names = [word for name in site["names"] for word in ("--domain", name)]
-    contact = ["--email", email] if email else ["--register-unsafely-without-email"]
-    return [
-        *("certbot", "certonly", "--non-interactive", "--agree-tos", "--quiet", "--no-eff-email"),
-        *("--server", directory, "--cert-name", site["name"], *answers),
-        *("--key-type", "ecdsa", "--renew-with-new-domains", "--deploy-hook", hook),
-        *contact,
-        *names,
-    ]
-
-
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -273,6 +250,5 @@ class FilterModule:
         return {
             "certificates_peer_sites": certificates_peer_sites,
             "certificates_alt_names": certificates_alt_names,
-            "certificates_certbot": certificates_certbot,
             "certificates_rules": certificates_rules,
         }

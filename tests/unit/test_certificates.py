@@ -144,10 +144,5 @@ def test_a_key_that_a_vault_holds_is_not_read(
     assert told(**given) == []
 
 
-def test_certbot_is_asked_for_all_names_of_a_site() -> None:
-    asked = site(source="acme", names=["lab.org", "www.lab.org"])
-    command = certificates.certificates_certbot(asked, "https://acme/", "", "/webroot", "/hook")
-    assert command[:2] == ["certbot", "certonly"]
-    assert command[-4:] == ["--domain", "lab.org", "--domain", "www.lab.org"]
-    assert "--register-unsafely-without-email" in command
+def test_addresses_are_named_as_such() -> None:
     assert certificates.certificates_alt_names(["lab.org", "::1"]) == ["DNS:lab.org", "IP:::1"]
