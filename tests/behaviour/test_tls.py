@@ -184,6 +184,18 @@ def test_certificates_of_acme_are_renewed_by_a_timer(
     assert state.stdout.split() == ["active", "enabled"]
 
 
+def test_visitors_see_what_the_acme_service_gave_last(
+    keeper: Host, deployed: dict[str, Any], sites: list[Site]
+) -> None:
+    """Visitors see the certificate that the ACME service gave last."""
+    acme = [site for site in sites if source(deployed, site) == "acme"]
+    if not acme:
+        pytest.skip("no site of this host asks an ACME service")
+    for site in acme:
+        pem = keeper.file(f"/etc/letsencrypt/live/{site.name}/cert.pem").content
+        assert certificate(site) == x509.load_pem_x509_certificate(pem), site.name
+
+
 @pytest.mark.disruptive
 def test_a_renewal_is_taken_up_without_a_restart(
     keeper: Host, deployed: dict[str, Any], sites: list[Site]

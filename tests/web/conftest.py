@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shlex
 import threading
 import time
@@ -56,6 +57,13 @@ class Web(Together):
             for row in rows
             if row["pxname"] == backend and row["svname"] != "BACKEND"
         }
+
+    def drained(self, since: float, until: float | None = None) -> set[str]:
+        """Return the servers, backend/name, that HAProxy was told to drain in some time."""
+        words = ["--unit=haproxy.service", "--output=cat", f"--since=@{since:.0f}"]
+        words += [f"--until=@{until:.0f}"] if until else []
+        said = self.output(BALANCER, "journalctl", "--no-pager", *words)
+        return set(re.findall(r"Server (\S+) enters drain state", said))
 
     def whole(self, seconds: float = 60) -> None:
         """Wait until HAProxy finds both hosts well, for pages and for WebSockets."""

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.behaviour import rawhttp
 from tests.behaviour.test_routing import SMUGGLING_BACKEND
@@ -26,6 +29,8 @@ from tools.common import ROOT
 FIRST, SECOND = HOSTS
 UNITS = ("daphne-probe.socket", "daphne-probe@1.service")
 SOCKETS = 12
+ACME = "https://localhost:14000/dir"
+TRUST = "REQUESTS_CA_BUNDLE=/etc/switchboard/certificates/acme-ca.pem"  # of the ACME service
 long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 # Seconds until HAProxy counts a host as lost: two checks of 2 s each, the last of which may take as long.
 NOTICED = 8
@@ -295,7 +300,18 @@ def sites(web: Web, project: Path) -> dict[str, object]:
     return found
 
 
+def test_an_unchanged_run_leads_no_visitor_elsewhere(web: Web) -> None:
+    """The second run of the scenario, which began when the record of the first was written."""
+    folder = Path(os.environ.get("SWITCHBOARD_RUN_RECORDS", "/nonexistent"))
+    runs = [path for path in sorted(folder.glob("*.json")) if '"converge.yml"' in path.read_text()]
+    if len(runs) < 3:
+        pytest.skip("needs the whole sequence check, run, run")
+    began, ended = (path.stat().st_mtime for path in runs[1:3])
+    assert web.drained(began, ended) == set()
+
+
 def test_a_release_goes_from_host_to_host_and_no_request_fails(web: Web, project: Path) -> None:
+    began = time.time()
     before = {name: release_of(web, name) for name in HOSTS}
     with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
         file.write("\n# another release\n")
@@ -310,16 +326,21 @@ def test_a_release_goes_from_host_to_host_and_no_request_fails(web: Web, project
     )
     assert (visits.failed, slow.failed) == (0, 0), (visits, slow)
     assert visits.answers["200"] > 300
+    assert web.drained(began) == {f"{one}/{name}" for one in BACKENDS for name in HOSTS}
     web.whole(1)
 
 
 def test_a_bad_release_stops_at_the_first_host(web: Web, project: Path) -> None:
+    """It is asked as the balancer asks: over plain HTTP it would lead all that comes to HTTPS, and show no page."""
     before = {name: release_of(web, name) for name in HOSTS}
+    with (project / "beacon" / "config.py").open("a", encoding="utf-8") as file:
+        file.write("\nSECURE_SSL_REDIRECT = True\n")
     with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
-        file.write("\nraise RuntimeError('a bad release')\n")
+        file.write("\nurlpatterns = [re_path('', lambda request: 1 / 0)]\n")
     with web.visited() as visits:
         run = web.play("deploy", site="probe", sites=sites(web, project))
     assert run.code != 0
+    run.says("the release was asked before any visitor was, and / gives 500")
     assert {name: release_of(web, name) for name in HOSTS} == before
     assert re.search(rf"{FIRST} .*failed=1", run.output) or "failed" in run.output
     refused = [
@@ -330,18 +351,56 @@ def test_a_bad_release_stops_at_the_first_host(web: Web, project: Path) -> None:
     web.whole(1)
 
 
-def test_a_host_that_a_killed_run_left_drained_comes_back(web: Web) -> None:
+def shown(web: Web) -> x509.Certificate:
+    """Return the certificate that a visitor of the site with ACME sees."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    bare = socket.create_connection((web.front, 443), 15)
+    with context.wrap_socket(bare, server_hostname="plain.test") as connection:
+        found = connection.getpeercert(binary_form=True)
+    assert found
+    return x509.load_der_x509_certificate(found)
+
+
+def kept(web: Web) -> x509.Certificate:
+    """Return the certificate of that site that certbot has."""
+    pem = web.output(BALANCER, "cat", "/etc/letsencrypt/live/plain/cert.pem")
+    return x509.load_pem_x509_certificate(pem.encode())
+
+
+def test_the_next_run_finishes_what_one_left(web: Web) -> None:
+    """Hosts that one left drained when it was killed, and a certificate that its hook could not put in place."""
     for backend in ("probe", "probe.sockets"):
         web.haproxy(f"set server {backend}/{SECOND} state drain")
     web.haproxy(f"set server plain/{SECOND} state maint")  # an operator's word
+    hook = "/usr/local/lib/switchboard/deploy-certificate"
+    web.output(BALANCER, "chmod", "-x", hook)
+    renew = "certbot renew --quiet --force-renewal --no-random-sleep-on-renew --cert-name plain"
+    web.run(BALANCER, "env", TRUST, *renew.split())
     try:
         assert web.states()[SECOND] == "DRAIN"
-        run = web.play("balancer")
+        assert shown(web) != kept(web)
+        run = web.play("balancer", certificates_acme_email="ops@example.org")
         assert run.code == 0, run.output[-4000:]
         web.whole(10)
         assert web.states("plain")[SECOND] == "MAINT"
+        assert shown(web) == kept(web)
     finally:
         web.haproxy(f"set server plain/{SECOND} state ready")
+    told = web.output(BALANCER, "env", TRUST, "certbot", "show_account", "--server", ACME)
+    assert "ops@example.org" in told  # another address is a change too
+
+
+def test_another_acme_service_is_asked_at_once(web: Web) -> None:
+    """The same Pebble by another name, with which this host has no account."""
+    before = shown(web).serial_number
+    other = ACME.replace("localhost", "127.0.0.1")
+    run = web.play("balancer", certificates_acme_directory=other)
+    assert run.code == 0, run.output[-4000:]
+    assert shown(web) == kept(web)
+    assert shown(web).serial_number != before
+    renewal = web.output(BALANCER, "cat", "/etc/letsencrypt/renewal/plain.conf")
+    assert f"server = {other}\n" in renewal
 
 
 @long
