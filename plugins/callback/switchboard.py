@@ -94,6 +94,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         self.headline = ""
         self.releases: dict[tuple[str, str], str] = {}
         self.restarted: dict[str, None] = {}
+        self.waiting: dict[tuple[str, str], str] = {}
         self.playbook = ""
 
     @property
@@ -268,6 +269,10 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
                         f"; its pages were not asked for: {item['unasked']}"
                     )
                 self.restarted |= dict.fromkeys(item.get("units") or ())
+            if action == "host_units":
+                self.waiting |= {
+                    (host, unit): path for unit, path in item.get("waiting", {}).items()
+                }
             if not item.get("changed"):
                 continue
             if action == "wsgi_renew":
@@ -300,6 +305,12 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
             self.line(f"  {address(self.sites(host).get(name, {}))}  release {release}")
         if self.restarted:
             self.line(f"  restarted: {', '.join(self.restarted)}")
+        for (host, unit), path in self.waiting.items():
+            self.line(f"  {unit} on {host} runs with {path} as it was before an upgrade")
+        if self.waiting:
+            self.line(
+                "  they wait for the window of upgrades, or for playbooks/restart.yml --tags upgraded"
+            )
         self.line(f"  {following(bad, check, self.playbook)}")
 
 
