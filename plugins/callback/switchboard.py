@@ -44,6 +44,8 @@ VARIABLE = re.compile(
     r"\b((?:valkey|django|daphne|certificates|apache|backup|monitoring)_[a-z0-9_]+)((?:\.[\w-]+)*)"
     r"(?: \(site ([a-z0-9-]+)\)| of site ([a-z0-9-]+))?"
 )
+# What a run does not restart for that.
+UPGRADED = "and waits for playbooks/restart.yml --tags upgraded"
 SITE = re.compile(r"(?: \(site|^Site) ([a-z][a-z0-9-]*)(?:\)|: )")
 
 
@@ -306,10 +308,8 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         if self.restarted:
             self.line(f"  restarted: {', '.join(self.restarted)}")
         for (host, unit), path in self.waiting.items():
-            self.line(f"  {unit} on {host} runs with {path} as it was before an upgrade")
-        if self.waiting:
             self.line(
-                "  they wait for the window of upgrades, or for playbooks/restart.yml --tags upgraded"
+                f"  {unit} on {host} runs with {path} as it was before an upgrade, {UPGRADED}"
             )
         self.line(f"  {following(bad, check, self.playbook)}")
 
