@@ -114,7 +114,7 @@ def test_the_unit_is_read_from_either_version_of_control_groups(tmp_path: Path) 
         "9:pids:/docker/1/system.slice/kafka.service\n1:name=systemd:/docker/1/system.slice/kafka.service\n"
     )
     other = process(tmp_path, 8, "x.service", mapped(f"{SSL} (deleted)"))
-    (other / "cgroup").write_text("0::/user.slice/user-0.slice/user@0.service/kafka2.service\n")
+    (other / "cgroup").write_text("0::/user.slice/user-0.slice/user@0.service/zookeeper.service\n")
     assert replaced(tmp_path) == ({"kafka.service": [SSL]}, [])
 
 
