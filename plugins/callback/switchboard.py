@@ -44,6 +44,8 @@ VARIABLE = re.compile(
     r"\b((?:valkey|django|daphne|certificates|apache|backup|monitoring)_[a-z0-9_]+)((?:\.[\w-]+)*)"
     r"(?: \(site ([a-z0-9-]+)\)| of site ([a-z0-9-]+))?"
 )
+# What a run does not restart for that.
+UPGRADED = "and waits for playbooks/restart.yml --tags upgraded"
 SITE = re.compile(r"(?: \(site|^Site) ([a-z][a-z0-9-]*)(?:\)|: )")
 
 
@@ -94,6 +96,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         self.headline = ""
         self.releases: dict[tuple[str, str], str] = {}
         self.restarted: dict[str, None] = {}
+        self.waiting: dict[tuple[str, str], str] = {}
         self.playbook = ""
 
     @property
@@ -268,6 +271,10 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
                         f"; its pages were not asked for: {item['unasked']}"
                     )
                 self.restarted |= dict.fromkeys(item.get("units") or ())
+            if action == "host_units":
+                self.waiting |= {
+                    (host, unit): path for unit, path in item.get("waiting", {}).items()
+                }
             if not item.get("changed"):
                 continue
             if action == "wsgi_renew":
@@ -300,6 +307,10 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
             self.line(f"  {address(self.sites(host).get(name, {}))}  release {release}")
         if self.restarted:
             self.line(f"  restarted: {', '.join(self.restarted)}")
+        for (host, unit), path in self.waiting.items():
+            self.line(
+                f"  {unit} on {host} runs with {path} as it was before an upgrade, {UPGRADED}"
+            )
         self.line(f"  {following(bad, check, self.playbook)}")
 
 

@@ -15,8 +15,14 @@ def valkey_units(sites: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def valkey_inputs(sites: Sequence[Mapping[str, Any]], program: str) -> list[dict[str, Any]]:
-    """Return the sites' units with what each reads when it begins, for the module host_units."""
-    return [{"name": unit, "unit": unit, "paths": [program]} for unit in valkey_units(sites)]
+    """Return the sites' units with what each reads when it begins, for the module host_units.
+
+    A restart forgets what is not persistent, so an upgraded library alone is no reason for it.
+    """
+    return [
+        {"name": unit, "unit": unit, "paths": [program], "code": False}
+        for unit in valkey_units(sites)
+    ]
 
 
 def valkey_absent(units: Sequence[str]) -> list[dict[str, str]]:

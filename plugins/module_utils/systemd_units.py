@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ PLAIN: dict[str, Any] = {
     "stamp": None,
     "reload": False,
     "restart": True,
+    "code": False,
 }
 # systemd enables nothing of these; a template's instance and a generated unit are none.
 ENABLED = {"enabled", "enabled-runtime", "static", "generated", "transient", "indirect", "alias"}
@@ -169,6 +171,40 @@ def sockets_of(systemd: Systemd, units: list[str]) -> list[dict[str, Any]]:
         {"name": socket, "unit": socket, "stop_first": served, **PLAIN}
         for socket, served in found.items()
     ]
+
+
+def renews(service: dict[str, Any]) -> bool:
+    """Say whether a service begins anew where it runs code that an upgrade has replaced."""
+    wanted = service["code"] if service["code"] is not None else not service["reload"]
+    return bool(wanted and service["restart"])
+
+
+def older(unit: str, files: dict[str, str]) -> str:
+    """Return why a unit begins anew, of which ``files`` has a replaced file."""
+    return f"{unit} runs with {files[unit]} as it was before an upgrade"
+
+
+def with_older_code(services: list[dict[str, Any]], files: dict[str, str]) -> dict[str, str]:
+    """Return the services that begin anew for code that an upgrade has replaced: names, and a sentence for each.
+
+    ``files`` has a replaced file of each unit that runs with one.
+    """
+    return {
+        service["name"]: older(service["unit"], files)
+        for service in services
+        if service["unit"] in files and renews(service)
+    }
+
+
+def upgraded(units: list[str], patterns: list[str]) -> list[str]:
+    """Return the units that match, in the order of the patterns."""
+    return [unit for pattern in patterns for unit in fnmatch.filter(units, pattern)]
+
+
+def renewed(plan: dict[str, list[str]], services: list[dict[str, Any]]) -> list[str]:
+    """Return the units that run what is on the disk once a plan is carried out."""
+    reloads = [service["unit"] for service in services if service["reload"] and renews(service)]
+    return [*plan["restarted"], *(unit for unit in plan["reloaded"] if unit in reloads)]
 
 
 def planned(systemd: Systemd, options: dict[str, Any], late: list[str]) -> dict[str, list[str]]:

@@ -66,6 +66,8 @@ STUTTER = (
     "while true; do pkill -STOP -f '^.wsgi:'; sleep 1.6; pkill -CONT -f '^.wsgi:'; sleep 0.4; done"
 )
 
+EXPORTER = "/usr/bin/prometheus-apache-exporter"
+
 # What cannot be made to happen here, and why.
 ELSEWHERE = {
     "ClockOff": "a container has the clock of its machine",
@@ -231,6 +233,13 @@ CASES = [
         "touch /run/reboot-required",
         "rm /run/reboot-required",
         "wait for a reboot",
+    ),
+    Case(
+        "RestartDue",
+        f"cp -a {EXPORTER} {EXPORTER}.new && mv {EXPORTER}.new {EXPORTER}",
+        "systemctl restart prometheus-apache-exporter",
+        "prometheus-apache-exporter.service runs code that an upgrade has replaced.",
+        short=True,
     ),
     Case(
         "DriftFound",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
-from tests.behaviour.conftest import comes_back_after_a_kill, journal, main_pid
+from tests.behaviour.conftest import ROOT, comes_back_after_a_kill, journal, main_pid
+
+REPLACED = (ROOT / "plugins/module_utils/replaced_files.py").read_text(encoding="utf-8")
+# What a run leaves alone until it is told, since visitors notice.
+ASKED = ("apache2.", "postgresql@", "valkey-")
 
 
 def daphne_units(deployed: dict[str, Any]) -> list[str]:
@@ -56,6 +61,27 @@ def test_no_unit_has_failed(host: Host) -> None:
     """No unit of the host has failed."""
     failed = host.check_output("systemctl list-units --state=failed --plain --no-legend")
     assert failed == "", failed
+
+
+def test_no_service_runs_what_an_upgrade_has_replaced(host: Host, deployed: dict[str, Any]) -> None:
+    """Each service runs the programs and libraries that are on the disk, and none that an upgrade has replaced."""
+    found, unseen = json.loads(host.check_output("python3 -I -c %s", REPLACED))
+    units = list(expected_units(deployed))
+    states = host.run(f"systemctl is-active {' '.join(units)}").stdout.split()
+    running = {unit for unit, state in zip(units, states, strict=True) if state == "active"}
+    lacking = sorted(running - {*found, *unseen})
+    assert not lacking, f"no process was found of {lacking}"
+    assert not unseen, f"root may not look at the processes of {unseen}: CAP_SYS_PTRACE is lacking"
+    remedies = {
+        True: "`playbooks/restart.yml --tags upgraded` restarts it",
+        False: "`site.yml` restarts it",
+    }
+    bad = [
+        f"{unit} runs {', '.join(files)} as before an upgrade: {remedies[unit.startswith(ASKED)]}"
+        for unit, files in found.items()
+        if files
+    ]
+    assert not bad, "\n".join(bad)
 
 
 def test_daphne_sockets_are_held_by_systemd(host: Host, deployed: dict[str, Any]) -> None:

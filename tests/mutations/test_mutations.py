@@ -6,6 +6,7 @@ A batch that was undone must leave nothing behind: the last verify of an unbroke
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.behaviour.conftest import journal
+from tests.behaviour.test_services import REPLACED
 from tests.mutations.mutations import MUTATIONS, Mutation
 from tests.mutations.report import UNBROKEN, note
 
@@ -70,9 +73,10 @@ def verify(config: pytest.Config, folder: Path) -> dict[str, str]:
     return said
 
 
-def heal(config: pytest.Config) -> None:
-    """Run the whole, which brings the server back to its inventory."""
+def heal(config: pytest.Config, variables: dict[str, Any] | None = None) -> None:
+    """Run the whole, which brings the server to its inventory, with other variables where they are given."""
     command = ["ansible-playbook", "-i", config.getoption("ansible_inventory"), "site.yml"]
+    command += ["-e", json.dumps(variables)] if variables else []
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = run(command, environment)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -106,6 +110,9 @@ def test_verify_notices(
         host.run("systemctl reset-failed")
         heal(request.config)  # what was changed and changed back has begun before its files
     assert [done for done in undone if done.rc] == []
+    found, unseen = json.loads(host.check_output("python3 -I -c %s", REPLACED))
+    assert {unit: files for unit, files in found.items() if files} == {}, "the run restarted less"
+    assert unseen == []
     missed = []
     for mutation in applied:
         tests = [name for name, text in said.items() if re.search(mutation.mark, text)]
@@ -113,6 +120,29 @@ def test_verify_notices(
         if not tests and not mutation.beyond:
             missed.append(mutation.name)
     assert not missed, f"verify did not notice: {missed}; it said {sorted(said)}"
+
+
+@pytest.mark.skipif(SOAK not in os.environ, reason="the long form looks at it")
+def test_the_window_of_upgrades_restarts_what_they_replace(
+    request: pytest.FixtureRequest, host: Host
+) -> None:
+    """Apache and the rest, in the unit that upgrades; without a window that unit is Debian's again."""
+    renew = "cd /usr/lib/x86_64-linux-gnu && cp -a libc.so.6 libc.new && mv libc.new libc.so.6"
+    heal(request.config, {"base_upgrades_enabled": True, "base_upgrades_window": "04:00"})
+    try:
+        host.check_output(renew)
+        before = json.loads(host.check_output("python3 -I -c %s", REPLACED))[0]
+        assert before["apache2.service"]
+        assert before["kafka.service"]
+        done = host.run("systemctl start apt-daily-upgrade.service")
+        assert done.rc == 0, journal(host, "apt-daily-upgrade.service", 100)
+        found = json.loads(host.check_output("python3 -I -c %s", REPLACED))[0]
+        assert found.keys() == before.keys()
+        assert {unit: files for unit, files in found.items() if files} == {}
+    finally:
+        heal(request.config)
+    told = host.check_output("systemctl show --property=ExecStartPost apt-daily-upgrade.service")
+    assert "switchboard" not in told
 
 
 @pytest.mark.skipif(SOAK not in os.environ, reason="the long form looks at it")

@@ -326,6 +326,31 @@ def test_the_last_good_backup_is_noted_with_its_age_and_size(tmp_path: Path) -> 
     assert 'backup_last_good_bytes{site="new"}' not in found
 
 
+def test_restarts_that_are_due_are_noted_by_unit(tmp_path: Path) -> None:
+    mapped = "7f01-7f02 r-xp 00026000 fe:01 1234 /usr/lib/x86_64-linux-gnu/libssl.so.3"
+    for number, unit, rest in ((7, "kafka", " (deleted)"), (8, "apache2", "")):
+        write(tmp_path, f"proc/{number}/cgroup", f"0::/system.slice/{unit}.service\n")
+        write(tmp_path, f"proc/{number}/maps", f"{mapped}{rest}\n")
+    wrong: list[str] = []
+    assert values(host_metrics.restarts(tmp_path, wrong)) == {
+        'restart_due{unit="apache2.service"}': 0,
+        'restart_due{unit="kafka.service"}': 1,
+    }
+    assert wrong == []
+
+
+def test_what_may_not_be_looked_at_counts_as_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none: list[str] = []
+    told = ({"kafka.service": none, "apache2.service": none}, ["kafka.service"])
+    monkeypatch.setattr(host_metrics, "replaced", lambda proc: told)
+    wrong: list[str] = []
+    found = values(host_metrics.restarts(tmp_path, wrong))
+    assert found == {'restart_due{unit="apache2.service"}': 0}
+    assert wrong == ["kafka.service: its processes cannot be looked at"]
+
+
 def test_a_host_without_anything_is_noted_too(tmp_path: Path) -> None:
     assert values(host_metrics.backups(tmp_path)) == {}
     assert values(host_metrics.verified(tmp_path)) == {}
@@ -384,6 +409,7 @@ def test_one_part_that_fails_keeps_no_other_from_the_notes(
     config["maintenance_dir"] = "/var/lib/switchboard/maintenance"
     write(tmp_path, host_metrics.CONFIG, json.dumps(config))
     write(tmp_path, "var/lib/switchboard/verify.json", "{")
+    (tmp_path / "proc").mkdir()
     write(tmp_path, "var/lib/switchboard/maintenance/lab", "")
     assert host_metrics.main(tmp_path) == 1
     notes = (tmp_path / host_metrics.NOTES).read_text()

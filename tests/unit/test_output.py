@@ -7,10 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from plugins.callback.switchboard import in_terms_of_sites
+from plugins.callback.switchboard import CallbackModule, in_terms_of_sites
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,6 +117,27 @@ def run(folder: Path, *flags: str, good: bool = True) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def test_the_summary_names_what_waits_for_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the task changed nothing."""
+    told: list[str] = []
+    run = CallbackModule()
+    monkeypatch.setattr(run, "line", lambda text, color=None: told.append(text))
+    monkeypatch.setattr(run, "clock", lambda: "0:01")
+    values = {"changed": False, "restarted": [], "waiting": {"apache2.service": "/usr/lib/x.so"}}
+    task = SimpleNamespace(action="host_units", args={})
+    host = SimpleNamespace(get_name=lambda: "one")
+    run.note(SimpleNamespace(task=task, host=host, result=values))
+    run.v2_playbook_on_stats(SimpleNamespace(processed={}))
+    assert told[0] == (
+        "  apache2.service on one runs with /usr/lib/x.so as it was before an upgrade, "
+        "and waits for playbooks/restart.yml --tags upgraded"
+    )
+    del run.waiting["one", "apache2.service"]
+    told.clear()
+    run.v2_playbook_on_stats(SimpleNamespace(processed={}))
+    assert len(told) == 1
 
 
 def test_a_run_shows_its_changes_and_sums_up(tmp_path: Path) -> None:

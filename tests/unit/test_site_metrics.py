@@ -347,6 +347,7 @@ def test_a_request_with_numbers_that_cannot_be_is_not_counted() -> None:
 
 def test_a_fault_of_one_site_is_counted_and_the_rest_is_noted(tmp_path: Path) -> None:
     (tmp_path / host_metrics.FOLDER).mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
     os.mkfifo(write(tmp_path, "run/daphne-lab/1/x", "").with_name("numbers.json"))
     config = {"sites": [LAB, OTHER], "kafka": "", "zookeeper": ""}
     text, wrong = host_metrics.gather(tmp_path, {**config, "maintenance_dir": "/closed"})

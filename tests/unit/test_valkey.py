@@ -20,6 +20,7 @@ def test_an_instance_is_a_unit_of_its_site() -> None:
     assert valkey_units([site(), site("shop")]) == ["valkey-lab.service", "valkey-shop.service"]
     (told,) = valkey_inputs([site()], "/usr/bin/valkey-check-rdb")
     assert (told["unit"], told["paths"]) == ("valkey-lab.service", ["/usr/bin/valkey-check-rdb"])
+    assert told["code"] is False  # a restart forgets what is not persistent
     assert valkey_absent(["valkey-lab.service"]) == [
         {"path": "/etc/systemd/system/valkey-lab.service", "state": "absent"}
     ]

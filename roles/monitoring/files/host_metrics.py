@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Note what no exporter of Debian's tells about this host, for the node exporter's textfile collector.
 
-Backups, the last verify, a reboot that is due, Kafka, ZooKeeper, the WebSockets of each site and the answers that its
-visitors got. /etc/switchboard/metrics.json says what there is to ask. What can't be asked is left out, counted in
-switchboard_notes_faults, and said on standard error; all else is noted all the same.
+Backups, the last verify, a reboot and restarts that are due, Kafka, ZooKeeper, the WebSockets of each site and the
+answers that its visitors got. /etc/switchboard/metrics.json says what there is to ask. What can't be asked is left
+out, counted in switchboard_notes_faults, and said on standard error; all else is noted all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
 from kafka_client import Connection, login_of  # noqa: E402 - it stands there
+from replaced_files import replaced  # noqa: E402 - it stands there
 from site_metrics import (  # noqa: E402 - it stands there
     FOLDER,
     SECONDS,
@@ -99,6 +100,16 @@ def reboot(root: Path) -> Iterator[Family]:
     kernels = (root / "boot").glob("vmlinuz-*")
     due = due or (booted > 0 and any(kernel.stat().st_ctime > booted for kernel in kernels))
     yield "reboot_required", "gauge", "Whether updates wait for a reboot.", alone(due)
+
+
+def restarts(root: Path, wrong: list[str]) -> Iterator[Family]:
+    """Yield whether each of the bundle's units that runs has code that an upgrade has replaced since."""
+    found, unseen = replaced(root / "proc")
+    wrong += [f"{unit}: its processes cannot be looked at" for unit in unseen]
+    due = [
+        ({"unit": unit}, float(bool(files))) for unit, files in found.items() if unit not in unseen
+    ]
+    yield "restart_due", "gauge", "Whether it runs code that an upgrade has replaced.", due
 
 
 # -- Kafka and ZooKeeper ---------------------------------------------------------------------------------
@@ -184,8 +195,9 @@ def gather(root: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
     """Return the text of all that can be noted, and what went wrong."""
     sites = config["sites"]
     wrong: list[str] = []
-    parts = [backups(root), verified(root), reboot(root), websockets(root, sites, wrong)]
+    parts = [backups(root), verified(root), reboot(root), restarts(root, wrong)]
     parts += [
+        websockets(root, sites, wrong),
         threads(root, sites, wrong),
         requests(root, sites, wrong),
         closed(root, sites, config["maintenance_dir"]),
