@@ -136,6 +136,15 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                 "it is no name of an environment variable.",
                 "Use letters, digits and underscores, and no digit first.",
             )
+    try:
+        re.compile(site["static_hashed"])
+    except re.error as error:
+        yield (
+            "static_hashed",
+            site["static_hashed"],
+            f"it is no regular expression: {error}.",
+            r"Write \.[0-9a-f]{12}\.[a-z0-9]+$, or leave it empty.",
+        )
     yield from _broken_commands(site)
     yield from _broken_release(site)
     if site["keep_releases"] < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -88,10 +89,15 @@ def locked(home: Path, who: str, seconds: float) -> Iterator[None]:
 
 
 class Releases:
-    """The releases of a site, on this host."""
+    """The releases of a site, on this host.
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    Args:
+        home: the site's home.
+        hashed: a regular expression for the static files whose names carry a hash of their content; empty, none do.
+    """
+
+    def __init__(self, home: Path, hashed: str = "") -> None:
+        self.home, self.hashed = home, hashed
         self.current = home / "current"
         self.history = home / "history.jsonl"
 
@@ -139,10 +145,57 @@ class Releases:
 
     def switch(self, release: str) -> None:
         """Point the link at a release in one step (rename(2) is atomic)."""
+        self.lend(release)
         draft = self.home / ".current.new"
         draft.unlink(missing_ok=True)
         draft.symlink_to(os.path.join("releases", release))
         os.replace(draft, self.current)
+
+    def lend(self, release: str) -> None:
+        """Let a release have the hashed static files of those that are kept: pages made before the switch name them.
+
+        What it has from others is listed in ``.lent`` of its folder and is not handed on, so that a file ends with
+        the releases around its own.
+        """
+        folder, listed = self.path(release) / "static", self.path(release) / ".lent"
+        if not self.hashed or not folder.is_dir():
+            return
+        lent = {
+            name: path
+            for other in self.kept()
+            if other != release
+            for name, path in self.own(other)
+        }
+        missing = {name: path for name, path in lent.items() if not os.path.lexists(folder / name)}
+        if missing:
+            # before the first link: what a killed run has lent is known as such
+            put(
+                listed,
+                "".join(f"{name}\n" for name in sorted({*self.lent(release), *missing})),
+                0o644,
+            )
+        for name, path in missing.items():
+            (folder / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.link(path, folder / name, follow_symlinks=False)
+
+    def lent(self, release: str) -> list[str]:
+        """Return the static files that a release has from others, relative to its folder of them."""
+        listed = self.path(release) / ".lent"
+        return listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+
+    def own(self, release: str) -> Iterator[tuple[str, Path]]:
+        """Return the hashed static files that a release has collected itself, with their compressed copies."""
+        folder, hashed, lent = (
+            self.path(release) / "static",
+            re.compile(self.hashed),
+            set(self.lent(release)),
+        )
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = Path(place, name)
+                known = str(path.relative_to(folder))
+                if known not in lent and hashed.search(f"/{known.removesuffix('.gz')}"):
+                    yield known, path
 
     def events(self) -> list[dict[str, Any]]:
         """Return what happened, the oldest first; a line that a crash cut off is left out."""

@@ -57,6 +57,10 @@ options:
   wsgi_callable: {description: The name of the WSGI application in its module., type: str, default: application}
   asgi_module: {description: 'The module of the ASGI application, or an empty text.', type: str, default: ''}
   asgi_callable: {description: The name of the ASGI application in its module., type: str, default: application}
+  static_hashed:
+    description: A pattern of static files that a release has from those that are kept too; empty, of none.
+    type: str
+    default: ''
   static_root_variable:
     description: The environment variable of STATIC_ROOT; empty skips collectstatic.
     type: str
@@ -360,6 +364,7 @@ def main() -> None:
             "asgi_module": {"type": "str", "default": ""},
             "asgi_callable": {"type": "str", "default": "application"},
             "static_root_variable": {"type": "str", "default": ""},
+            "static_hashed": {"type": "str", "default": ""},
             "check_fail_level": {"type": "str", "default": "WARNING"},
             "checks_silenced": {"type": "list", "elements": "str", "default": []},
             "migrate": flag,
@@ -382,7 +387,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params, releases = module.params, Releases(Path(module.params["home"]))
+    params, releases = (
+        module.params,
+        Releases(Path(module.params["home"]), module.params["static_hashed"]),
+    )
     serving = Serving.of(params, module.run_command)
     try:
         if module.check_mode:

@@ -28,6 +28,10 @@ options:
   home: {description: The site's home., type: path, required: true}
   environment_dir: {description: The folder of the site's environment files., type: path, required: true}
   project_dir: {description: The folder of manage.py below the source's root., type: str, default: .}
+  static_hashed:
+    description: A pattern of static files that a release has from those that are kept too; empty, of none.
+    type: str
+    default: ''
   static_root_variable: {description: The environment variable of STATIC_ROOT., type: str, default: ''}
   to: {description: 'The id of a release that is kept; empty, the one before.', type: str, default: ''}
   migrations:
@@ -212,6 +216,7 @@ def main() -> None:
             "environment_dir": {"type": "path", "required": True},
             "project_dir": {"type": "str", "default": "."},
             "static_root_variable": {"type": "str", "default": ""},
+            "static_hashed": {"type": "str", "default": ""},
             "to": {"type": "str", "default": ""},
             "migrations": {
                 "type": "str",
@@ -223,7 +228,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    releases = Releases(Path(params["home"]))
+    releases = Releases(Path(params["home"]), params["static_hashed"])
     serving = Serving.of(params, module.run_command)
     try:
         if module.check_mode:

@@ -99,6 +99,23 @@ class Site:
         (self.project / "graphspace" / "urls.py").write_text(urls.read_text() + VIEW % name)
         return name
 
+    def style(self) -> str:
+        """Return the path of the style sheet that a page names now."""
+        found = re.search(
+            r'href="(/static/graphs/style\.[0-9a-f]+\.css)"', self.fetched("/sign-in/")
+        )
+        assert found
+        return found[1]
+
+    def fetched(self, path: str) -> str:
+        """Return what a visitor gets, without the traffic's address; it must be there."""
+        url = f"http://127.0.0.1{path}"
+        done = self.bench.host.run(
+            "curl -sSf -H Host:%s %s", self.bench.entries[SITE]["domain"], url
+        )
+        assert done.rc == 0, done.stderr
+        return str(done.stdout)
+
     def served(self) -> str:
         """Return the id of the release that the host's link names."""
         return self.bench.host.check_output(f"readlink /srv/{SITE}/current").rpartition("/")[2]
@@ -348,14 +365,21 @@ def test_a_full_disk_leaves_the_one_before(site: Site) -> None:
 
 
 def test_a_rollback_serves_the_one_before_and_site_yml_leaves_it(site: Site) -> None:
-    older, name = site.live, site.next()
+    older, name, style = site.live, site.next(), site.style()
+    with (site.project / "graphs" / "static" / "graphs" / "style.css").open("a") as file:
+        file.write("/* of a test */")
     assert site.play("deploy").code == 0
-    site.live, left = name, site.served()
+    site.live, left, new = name, site.served(), site.style()
+    assert new != style
+    # a page from before the switch, or from before the rollback below, still finds what it names
+    assert "of a test" not in site.fetched(style)
     for _ in range(5 if SOAK else 1):
         with site.watched("a rollback", older):
             run = site.play("rollback")
             assert run.code == 0, run.output[-3000:]
         site.live = older
+        assert site.style() == style
+        assert "of a test" in site.fetched(new)
         assert site.states()[left] == "rolled back"
         run = site.play("web")
         assert run.code == 0, run.output[-3000:]

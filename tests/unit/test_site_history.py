@@ -137,3 +137,39 @@ def test_the_lock_tells_its_holder_and_ends_with_it(tmp_path: Path) -> None:
         holder.communicate()
     with locked(tmp_path, "grace@desk", 0):
         assert "grace@desk" in (tmp_path / ".release.lock").read_text()
+
+
+def test_a_release_offers_the_hashed_files_of_those_that_are_kept(releases: Releases) -> None:
+    """Pages from before the switch name them; what has no hash is the release's own alone."""
+    hashed = Releases(releases.home, r"\.[0-9a-f]{12}\.[a-z]+$")
+    for name, digest in (("a", "a" * 12), ("b", "b" * 12), ("c", "c" * 12)):
+        folder = hashed.path(name) / "static" / "css"
+        folder.mkdir(parents=True)
+        for file in (f"style.{digest}.css", f"style.{digest}.css.gz", "style.css", f"{name}.css"):
+            (folder / file).write_text(name)
+    hashed.switch("b")
+    served = hashed.current / "static" / "css"
+    assert {path.name for path in served.iterdir()} == {
+        *(f"style.{letter * 12}.css{end}" for letter in "abc" for end in ("", ".gz")),
+        *("style.css", "b.css"),
+    }
+    assert (served / "style.css").read_text() == "b"
+    # what b has from a is not handed on to d, once a is gone
+    (releases.home / "venvs").mkdir()
+    hashed.prune(2, "b")
+    assert hashed.kept() == ["c", "b"]
+    (hashed.path("d") / "static").mkdir(parents=True)
+    hashed.switch("d")
+    names = {path.name for path in (hashed.current / "static" / "css").iterdir()}
+    assert names == {f"style.{letter * 12}.css{end}" for letter in "bc" for end in ("", ".gz")}
+    before = sorted(hashed.path("d").rglob("*"))
+    hashed.switch("d")
+    assert sorted(hashed.path("d").rglob("*")) == before
+
+
+def test_without_a_pattern_a_release_offers_its_own_files_alone(releases: Releases) -> None:
+    for name in "ac":
+        (releases.path(name) / "static").mkdir()
+    (releases.path("c") / "static" / "style.cccccccccccc.css").touch()
+    releases.switch("a")
+    assert list((releases.path("a") / "static").iterdir()) == []
