@@ -60,7 +60,7 @@ def shares(told: dict[str, Any], topic: str = MOVED) -> dict[int, int]:
 
 def test_replicas_are_spread_while_records_are_sent(cluster: Cluster, piled: None) -> None:
     """A broker that no topic could do without is not emptied, and what is spread stays."""
-    run = cluster.play("rebalance", kafka_empty="switchboard-cluster-3")
+    run = cluster.play("rebalance", kafka_empty=cluster.named(3))
     assert run.code != 0
     run.says("kafka_empty is 3: 2 brokers would be left (1, 2)", "have more replicas than that")
     assert shares(cluster.in_sync()) == {1: 6, 2: 6}

@@ -60,6 +60,13 @@ with ThreadPoolExecutor(len(ports)) as pool:
 STRANGER = "switchboard-cluster-stranger"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ensemble(cluster: Cluster) -> None:
+    """Leave out what asks ZooKeeper, where the brokers do without it."""
+    if not cluster.users:
+        pytest.skip("kafka_mode is kraft: there is no ZooKeeper")
+
+
 @pytest.fixture(scope="module")
 def foreign(cluster: Cluster) -> None:
     """A certificate that no CA of the cluster signed, on the first host."""
