@@ -174,12 +174,37 @@ def _local_faults(site: str, entry: Mapping[str, Any], names: Sequence[str]) -> 
     return found
 
 
+def balanced_sites(
+    lists: Mapping[str, Sequence[Mapping[str, Any]]], address: str, http: Any, https: Any
+) -> list[dict[str, Any]]:
+    """Return where monitoring on a balancer asks it for each site.
+
+    Args:
+        lists: what `site_lists` returns, of which ``monitoring`` says for which path and name.
+        address: what HAProxy listens on, empty for every address.
+        http: its port without TLS.
+        https: its port with TLS.
+    """
+    return [
+        {
+            "name": site["name"],
+            "url": f"https://{_at(address or '127.0.0.1', https)}"
+            if site["tls"]
+            else f"http://{_at(address or '127.0.0.1', http)}",
+            "host": watched["host"],
+            "path": watched.get("path", "/"),
+        }
+        for site, watched in zip(lists["loadbalancer"], lists["monitoring"], strict=True)
+    ]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Map each filter's name to its function."""
         return {
+            "balanced_sites": balanced_sites,
             "shared_keys": shared_keys,
             "web_cluster": web_cluster,
             "web_cluster_faults": web_cluster_faults,

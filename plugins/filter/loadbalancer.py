@@ -27,6 +27,7 @@ RANGES = {
     "hard_stop_after": (1, 720),
     "drain_timeout": (5, 3600),
     "acme_port": (1024, 65535),
+    "metrics_port": (0, 65535),
 }
 Broken = tuple[str, Any, str, str]
 

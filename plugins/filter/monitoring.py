@@ -13,6 +13,11 @@ LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]")
 IMPLICIT_TLS = "465"  # RFC 8314, section 3.3: there is no STARTTLS after it
 # Answers of a site that is well: a page, the way to one, or to a sign-in.
 WELL = [200, 204, 301, 302, 303, 307, 308, 401]
+# The same of a site that is closed for maintenance, as the Apache of a web host behind a balancer says it.
+CLOSED: dict[str, Any] = {
+    "valid_status_codes": [503],
+    "fail_if_header_not_matches": [{"header": "Switchboard-Closed", "regexp": "^maintenance$"}],
+}
 # What follows from a broker or a site that is down is not mailed beside it; what both have to have alike.
 INHIBITED = {
     "ZooKeeperWithoutQuorum": (
@@ -21,6 +26,22 @@ INHIBITED = {
     ),
     "KafkaDown": (["KafkaWithoutLeader", "OutboxOld", "ConsumerLag"], ["host"]),
     "SiteDown": (["SiteSlow", "SiteErrors"], ["host", "site"]),
+    "BalancerDown": (["SiteDown", "SiteSlow"], ["host"]),
+    # what is asked by the balancer has the label `proxy`, as its backends have
+    "SiteWithoutHost": (["SiteDown", "SiteSlow"], ["host", "site", "proxy"]),
+}
+# What HAProxy tells is filtered to what the alerts and the console use, its backends by their sites.
+OF_A_BALANCER: dict[str, Any] = {
+    "params": {"scope": ["global", "backend", "server"]},
+    "metric_relabel_configs": [
+        {
+            "source_labels": ["__name__", "state"],
+            "regex": "haproxy_(process_(current|max)_connections|backend_active_servers);|haproxy_server_status;DOWN",
+            "action": "keep",
+        },
+        {"source_labels": ["proxy"], "regex": r"acme\.challenges", "action": "drop"},
+        {"source_labels": ["proxy"], "regex": r"([^.]+)(\.sockets)?", "target_label": "site"},
+    ],
 }
 # What a site's own metrics may be, which it writes itself: so many, so large, and none of the names that others have.
 OF_A_SITE: dict[str, Any] = {
@@ -33,7 +54,7 @@ OF_A_SITE: dict[str, Any] = {
     "metric_relabel_configs": [
         {
             "source_labels": ["__name__"],
-            "regex": "(switchboard|node|probe|pg|apache|alertmanager|prometheus|scrape)_.*|up|ALERTS.*",
+            "regex": "(switchboard|node|probe|pg|apache|haproxy|alertmanager|prometheus|scrape)_.*|up|ALERTS.*",
             "action": "drop",
         }
     ],
@@ -153,14 +174,17 @@ def _summary(text: str, limits: Mapping[str, Any]) -> str:
 
 
 def monitoring_prometheus(
-    settings: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any],
+    sites: Sequence[Mapping[str, Any]],
+    balanced: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the configuration of Prometheus.
 
     Args:
-        settings: interval, host (the name of this one), alertmanager and blackbox (address:port), and targets: where
-            each job's metrics are, by the job's name.
+        settings: interval, host (the name of this one), alertmanager, blackbox and balancer (address:port, the last one
+            empty without one), and targets: where each job's metrics are, by the job's name.
         sites: the complete sites.
+        balanced: the sites that are asked by the balancer of this host, each with name, url, host and path.
     """
     jobs: list[dict[str, Any]] = [
         {"job_name": job, "static_configs": [{"targets": [target]}]}
@@ -173,27 +197,27 @@ def monitoring_prometheus(
     ]
     if own:
         jobs.append({"job_name": "site_metrics", "static_configs": own, **OF_A_SITE})
-    asked = [
-        {
-            "targets": [f"{site['url']}{site['path']}"],
-            "labels": {"site": site["name"], "__param_module": site["name"]},
-        }
-        for site in sites
+    if settings["balancer"]:
+        place = [{"targets": [settings["balancer"]]}]
+        jobs.append({"job_name": "balancer", "static_configs": place, **OF_A_BALANCER})
+    asked = [_asked(site, site["name"]) for site in sites]
+    asked += [_asked(site, f"{site['name']}.balancer", proxy=site["name"]) for site in balanced]
+    closed = [_asked(site, f"{site['name']}.closed") for site in balanced]
+    relabel = [
+        {"source_labels": ["__address__"], "target_label": "__param_target"},
+        {"source_labels": ["__param_target"], "target_label": "instance"},
+        {"target_label": "__address__", "replacement": settings["blackbox"]},
     ]
-    if asked:
-        relabel = [
-            {"source_labels": ["__address__"], "target_label": "__param_target"},
-            {"source_labels": ["__param_target"], "target_label": "instance"},
-            {"target_label": "__address__", "replacement": settings["blackbox"]},
-        ]
-        jobs.append(
-            {
-                "job_name": "site",
-                "metrics_path": "/probe",
-                "static_configs": asked,
-                "relabel_configs": relabel,
-            }
-        )
+    jobs += [
+        {
+            "job_name": job,
+            "metrics_path": "/probe",
+            "static_configs": places,
+            "relabel_configs": relabel,
+        }
+        for job, places in (("site", asked), ("site_closed", closed))
+        if places
+    ]
     return {
         "global": {
             "scrape_interval": settings["interval"],
@@ -209,32 +233,49 @@ def monitoring_prometheus(
     }
 
 
+def _asked(site: Mapping[str, Any], module: str, **labels: str) -> dict[str, Any]:
+    """Return where the blackbox exporter asks for a site, and by which of its modules."""
+    return {
+        "targets": [f"{site['url']}{site['path']}"],
+        "labels": {"site": site["name"], "__param_module": module, **labels},
+    }
+
+
 def _shorter(interval: str) -> str:
     """Return how long an answer may take: 10 s, or the interval where that is shorter."""
     seconds = re.fullmatch(r"([0-9]+)s", interval)
     return interval if "ms" in interval or (seconds and int(seconds[1]) < 10) else "10s"
 
 
-def monitoring_blackbox(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of the blackbox exporter: a module a site, which asks this host by the site's name.
+def monitoring_blackbox(
+    sites: Sequence[Mapping[str, Any]], balanced: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the configuration of the blackbox exporter: modules that ask this host by a site's name.
 
-    Who signed a certificate is not looked at, since it may be the user's own CA; when it ends is.
+    Who signed a certificate is not looked at, since it may be the user's own CA; when it ends is. A site that is asked
+    by the balancer has a second module, for which it is well when it is closed for maintenance.
     """
-    modules = {}
-    for site in sites:
-        host = site["host"] or site["name"]
-        http: dict[str, Any] = {
-            "headers": {"Host": host},
-            "follow_redirects": False,
-            "valid_status_codes": WELL,
-            "preferred_ip_protocol": "ip4",
-        }
-        if site["forwarded_proto"]:
-            http["headers"]["X-Forwarded-Proto"] = site["forwarded_proto"]
-        if site["url"].startswith("https:"):
-            http["tls_config"] = {"server_name": host, "insecure_skip_verify": True}
-        modules[site["name"]] = {"prober": "http", "timeout": "9s", "http": http}
+    modules = {site["name"]: _module(site) for site in sites}
+    for site in balanced:
+        modules[f"{site['name']}.balancer"] = _module(site)
+        modules[f"{site['name']}.closed"] = _module(site, **CLOSED)
     return {"modules": modules}
+
+
+def _module(site: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    host = site["host"] or site["name"]
+    http: dict[str, Any] = {
+        "headers": {"Host": host},
+        "follow_redirects": False,
+        "valid_status_codes": WELL,
+        "preferred_ip_protocol": "ip4",
+        **more,
+    }
+    if site.get("forwarded_proto"):  # a balancer's own probes have none
+        http["headers"]["X-Forwarded-Proto"] = site["forwarded_proto"]
+    if site["url"].startswith("https:"):
+        http["tls_config"] = {"server_name": host, "insecure_skip_verify": True}
+    return {"prober": "http", "timeout": "9s", "http": http}
 
 
 def monitoring_alertmanager(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A mail server that lets in who has a password (RFC 4954, AUTH PLAIN), and writes down what it was given.
 
-mail_server.py PORT FILE
+mail_server.py PORT FILE [MAILS]     it adds each mail to MAILS
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class Session(socketserver.StreamRequestHandler):
                 self.say("235 come in")
             elif word == "DATA":
                 self.say("354 go on")
-                while self.rfile.readline() != b".\r\n":
-                    pass
+                mail = list(iter(self.rfile.readline, b".\r\n"))
+                if len(sys.argv) > 3:
+                    with Path(sys.argv[3]).open("ab") as file:
+                        file.writelines(mail)
                 self.say("250 taken")
             else:
                 self.say("221 good-bye" if word == "QUIT" else "250 well")

@@ -71,6 +71,10 @@ EXPORTER = "/usr/bin/prometheus-apache-exporter"
 # What cannot be made to happen here, and why.
 ELSEWHERE = {
     "ClockOff": "a container has the clock of its machine",
+    **dict.fromkeys(
+        ("SiteWithoutHost", "WebHostDown", "BalancerDown", "BalancerNearLimit"),
+        "tests/web has a balancer",
+    ),
 }
 
 

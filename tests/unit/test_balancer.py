@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.balancer import shared_keys, web_cluster, web_cluster_faults, web_serial
+from plugins.filter.balancer import (
+    balanced_sites,
+    shared_keys,
+    web_cluster,
+    web_cluster_faults,
+    web_serial,
+)
 from plugins.filter.firewall import firewall_services
 from plugins.filter.sites import site_lists
 
@@ -54,6 +60,25 @@ def test_a_balancer_is_told_of_the_web_hosts_and_they_of_it() -> None:
     two = web_cluster(GROUPS, hosts(), "two")
     assert (two["behind"], two["proxies"], two["later"]) == (True, ["10.0.0.3"], ["lab"])
     assert web_cluster(GROUPS, hosts(), "one")["later"] == []
+
+
+def test_a_balancer_is_watched_by_the_address_of_its_visitors() -> None:
+    plain = {**LAB, "domain": "plain.example.org", "tls": "none", "monitoring": {"path": "/readyz"}}
+    lists = site_lists({"lab": LAB, "plain": plain}, {"web": web_cluster(GROUPS, hosts(), "front")})
+    lab = {
+        "name": "lab",
+        "url": "https://127.0.0.1:443",
+        "host": "lab.example.org",
+        "path": "/",
+    }
+    other = {
+        "name": "plain",
+        "url": "http://127.0.0.1:80",
+        "host": "plain.example.org",
+        "path": "/readyz",
+    }
+    assert balanced_sites(lists, "", 80, 443) == [lab, other]
+    assert balanced_sites(lists, "fd00::1", 80, 8443)[0]["url"] == "https://[fd00::1]:8443"
 
 
 def test_two_balancers_reach_each_others_certbot() -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from plugins.filter.loadbalancer import loadbalancer_keys, loadbalancer_pages, loadbalancer_rules
+from tests.unit.test_site_settings import plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {
@@ -22,6 +23,10 @@ DEFAULTS = {
         (ROOT / "roles" / "loadbalancer" / "defaults" / "main.yml").read_text(encoding="utf-8")
     ).items()
 }
+PRIVATE: dict[str, Any] = yaml.safe_load(
+    (ROOT / "roles" / "loadbalancer" / "vars" / "main.yml").read_text(encoding="utf-8")
+)
+states = plugin("../roles/loadbalancer/files/haproxy_states.py")
 SITE: dict[str, Any] = {
     **DEFAULTS,
     "name": "lab",
@@ -52,6 +57,7 @@ def test_the_defaults_with_two_hosts_are_not_refused() -> None:
         ("max_connections", 10),
         ("check_interval", 0),
         ("acme_port", 80),
+        ("metrics_port", 65536),
         ("listen_address", "front"),
         ("error_messages", {418: "I am none."}),
     ],
@@ -104,3 +110,66 @@ def test_a_key_is_found_beside_its_certificate() -> None:
         {"path": "/c.pem.key", "state": "link", "target": "/k.pem"}
     ]
     assert loadbalancer_keys([SITE | {"tls": False}]) == []
+
+
+# -- what is taken out ---------------------------------------------------------------------------------
+
+# of HAProxy 2.6, "show servers state"
+SAID = """1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change
+3 lab 1 one 10.0.0.1 2 0 1 1 4 6 3 4 6 0 0 0 - 80 - 0 0 - - 0
+3 lab 2 two 10.0.0.2 0 1 1 1 3 17 2 0 14 0 0 0 - 80 - 0 0 - - 0
+4 lab.sockets 1 one 10.0.0.1 2 8 1 1 4 6 3 4 6 0 0 0 - 80 - 0 0 - - 0
+4 lab.sockets 2 gone 10.0.0.3 0 1 1 1 4 6 3 4 6 0 0 0 - 80 - 0 0 - - 0
+
+"""
+CONFIG = """backend lab
+    balance roundrobin
+    server one 10.0.0.1:80
+    server two [fd00::2]:8080
+
+backend lab.sockets
+    server one 10.0.0.1:80
+"""
+
+
+def test_only_what_is_taken_out_is_noted_and_the_configuration_says_where_it_is() -> None:
+    text = states.kept(SAID, states.ports_of(CONFIG))
+    assert text == (
+        "1\n"
+        "3 lab 2 two - 0 1 1 1 3 17 2 0 14 0 0 0 - 8080 -\n"
+        "4 lab.sockets 1 one - 2 8 1 1 4 6 3 4 6 0 0 0 - 80 -\n"
+    )
+    assert states.kept("1\n", {}) == "1\n"
+
+
+def test_an_old_note_goes_where_haproxy_does_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, note = tmp_path / "haproxy.cfg", tmp_path / "servers.state"
+    config.write_text(CONFIG)
+    note.write_text(SAID)
+    assert states.main(str(config), str(tmp_path / "admin.sock"), str(note)) == 1
+    assert not note.exists()
+    assert "admin.sock" in capsys.readouterr().err
+
+
+def test_a_reload_checks_and_notes_before_it_signals() -> None:
+    unit = PRIVATE["__loadbalancer_unit"]["Service"]
+    first, check, save, signal, stamp = unit["ExecReload"]
+    assert (first, signal) == ("", "/bin/kill -USR2 $MAINPID")
+    assert " -c " in check
+    assert save == unit["ExecStop"] == "{{ __loadbalancer_save }}"
+    assert stamp == unit["ExecStartPost"]
+    assert unit["RuntimeDirectoryPreserve"] == "restart"
+
+
+def test_haproxy_takes_a_configuration_before_it_replaces_the_old_one() -> None:
+    files = {file["path"]: file for file in PRIVATE["__loadbalancer_files"]}
+    assert files["{{ __loadbalancer_config }}"]["validate"].split() == [
+        "/usr/sbin/haproxy",
+        "-c",
+        "-q",
+        "-f",
+        "%s",
+    ]

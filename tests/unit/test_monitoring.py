@@ -55,6 +55,7 @@ GOOD: dict[str, Any] = {
     "host": "lab-1",
     "alertmanager": "127.0.0.1:9093",
     "blackbox": "127.0.0.1:9115",
+    "balancer": "",
     "targets": {"node": "127.0.0.1:9100"},
     "password_file": "/etc/prometheus/switchboard/smtp.password",
 }
@@ -209,23 +210,62 @@ def test_a_site_is_asked_here_by_its_own_name_and_scheme() -> None:
     } == set()
 
 
+def test_a_balancer_is_asked_for_itself_and_for_each_site() -> None:
+    front = {"name": "lab", "url": "https://127.0.0.1:443", "host": "lab.example.org", "path": "/r"}
+    told = monitoring_prometheus({**GOOD, "balancer": "127.0.0.1:9101"}, [], [front])
+    jobs = {one["job_name"]: one for one in told["scrape_configs"]}
+    assert jobs["balancer"]["static_configs"] == [{"targets": ["127.0.0.1:9101"]}]
+    keep, drop, site = jobs["balancer"]["metric_relabel_configs"]
+    for name in (
+        "haproxy_process_max_connections;",
+        "haproxy_backend_active_servers;",
+        "haproxy_server_status;DOWN",
+    ):
+        assert re.fullmatch(keep["regex"], name), name
+    for name in ("haproxy_server_status;UP", "haproxy_process_uptime_seconds;"):
+        assert not re.fullmatch(keep["regex"], name), name
+    assert re.fullmatch(drop["regex"], "acme.challenges")
+    assert [re.fullmatch(site["regex"], name)[1] for name in ("lab", "lab.sockets")] == ["lab"] * 2  # type: ignore[index]
+    (asked,) = jobs["site"]["static_configs"]
+    assert asked["targets"] == ["https://127.0.0.1:443/r"]
+    assert asked["labels"]["proxy"] == "lab"
+    (closed,) = jobs["site_closed"]["static_configs"]
+    modules = monitoring_blackbox([], [front])["modules"]
+    assert {asked["labels"]["__param_module"], closed["labels"]["__param_module"]} == set(modules)
+    assert modules["lab.balancer"]["http"]["tls_config"]["server_name"] == "lab.example.org"
+    assert modules["lab.closed"]["http"]["valid_status_codes"] == [503]
+    assert "balancer" not in {
+        one["job_name"] for one in monitoring_prometheus(GOOD, [LAB])["scrape_configs"]
+    }
+
+
 def test_a_site_cannot_write_what_others_are_believed_to_say() -> None:
     jobs = {one["job_name"]: one for one in monitoring_prometheus(GOOD, [LAB])["scrape_configs"]}
     job = jobs["site_metrics"]
     assert job["sample_limit"] == 5000
     (rule,) = job["metric_relabel_configs"]
     assert (rule["action"], rule["source_labels"]) == ("drop", ["__name__"])
-    for name in ("switchboard_kafka_up", "node_timex_sync_status", "probe_success", "up", "pg_up"):
+    for name in (
+        "switchboard_kafka_up",
+        "node_timex_sync_status",
+        "probe_success",
+        "up",
+        "pg_up",
+        "haproxy_server_status",
+    ):
         assert re.fullmatch(rule["regex"], name), name
     for name in ("notifications_consumers", "uploads_total", "process_cpu_seconds_total"):
         assert not re.fullmatch(rule["regex"], name), name
     assert "metric_relabel_configs" not in jobs["node"]
-    jobs_of = {"switchboard": "node", "node": "node", "probe": "site", "pg": "postgresql"}
+    jobs_of = {
+        **{"switchboard": "node", "node": "node", "probe": "site", "pg": "postgresql"},
+        "haproxy": "balancer",
+    }
     for name, alert in RULES["alerts"].items():
         for kind, labels in re.findall(
-            r"\b(switchboard|node|probe|pg)_\w+({[^}]*})?", alert["expr"]
+            r"\b(switchboard|node|probe|pg|haproxy)_\w+({[^}]*})?", alert["expr"]
         ):
-            assert f'job="{jobs_of[kind]}"' in labels, name
+            assert re.search(f'job="{jobs_of[kind]}(_closed)?"', labels), name
 
 
 def test_no_alert_of_a_site_fires_while_it_is_closed() -> None:
@@ -235,6 +275,7 @@ def test_no_alert_of_a_site_fires_while_it_is_closed() -> None:
     (down,) = [one for one in rules if one["source_matchers"] == ['alertname="SiteDown"']]
     assert down["target_matchers"] == ['alertname=~"SiteSlow|SiteErrors"']
     assert down["equal"] == ["host", "site"]
+    assert 'probe_success{job="site_closed"} == 1' in RULES["alerts"]["SiteDown"]["expr"]
 
 
 def test_a_page_that_is_forbidden_is_not_well() -> None:
