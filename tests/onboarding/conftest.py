@@ -139,9 +139,16 @@ class Reader:
         command, shown = self.left.pop(0)
         assert command.startswith(wanted), f"{GUIDE.name} has {command!r}, not {wanted!r}"
         typed = self.terminal.type(command.replace(ADDRESS, self.server.address))
+        print(f"$ {typed.command}\n{typed.output}\n[{typed.seconds:.0f} s]")  # where a test fails
         assert typed.code == 0, f"{command}: {typed.code}\n{typed.output[-5000:]}"
         assert not (lacking := typed.lacks(shown)), f"{command}: {lacking}\n{typed.output[-5000:]}"
         return typed
+
+    def until(self, wanted: str) -> Typed:
+        """Type all commands up to the next one that begins so."""
+        while self.left and not self.left[0][0].startswith(wanted):
+            self.type("")
+        return self.type(wanted)
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +174,7 @@ def managed13(reader: Reader, bundle: Path) -> Managed:
     """Return Debian 13 after its onboarding with a password, while somebody else installs packages."""
     server = reader.server
     server.shell(f"systemd-run --quiet --unit=upgrades perl -e '{HOLD}'")
-    typed = reader.type("make onboard")
+    typed = reader.until("make onboard")
     server.bundle = bundle
     return server, Run(typed.code, typed.output, typed.seconds)
 
