@@ -19,6 +19,8 @@ PREFIX = os.environ.get("ONBOARDING_HOSTS", "switchboard-onboarding")
 NETWORK = f"{PREFIX}-network"
 SUBNET = "fd5a:b0a4:d::/64"
 PASSWORD = "first-secret-of-root"
+ROLE = "tests/onboarding/role.yml"
+SOAK = "SWITCHBOARD_SOAK"
 CALLBACK = ROOT / "tests" / "interruptions" / "callback"
 
 # What each of them has: the provider's file of sshd, and packages from the cache of the test hosts.
@@ -97,6 +99,7 @@ class Server:
     suffix: str = ""
     address: str = ""
     address6: str = ""
+    bundle: Path = ROOT  # where its runs start
     # what each run gets with -e, beside what a test adds
     given: dict[str, object] = field(default_factory=dict)
 
@@ -110,7 +113,8 @@ class Server:
 
     @property
     def inventory(self) -> Path:
-        return self.folder / "inventory"
+        own = self.folder / "inventory"
+        return own if self.bundle == ROOT else self.bundle / "inventory" / "lab"
 
     def create(self) -> None:
         """Start the container and let it boot."""
@@ -205,7 +209,8 @@ class Server:
         }
         variables.write_text(yaml.safe_dump(own | self.given | more), encoding="utf-8")
         variables.chmod(0o600)
-        env = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        env = os.environ | {"ANSIBLE_CONFIG": str(self.bundle / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        env |= {"ANSIBLE_PRIVATE_KEY_FILE": str(self.key)}
         env |= {
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
             "NO_COLOR": "1",
@@ -228,7 +233,7 @@ class Server:
                 f"@{variables}",
                 *(["--check"] if check else []),
             ],
-            cwd=ROOT,
+            cwd=self.bundle,
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
