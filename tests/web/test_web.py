@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,12 +29,34 @@ from tools.common import ROOT
 
 FIRST, SECOND = HOSTS
 UNITS = ("daphne-probe.socket", "daphne-probe@1.service")
+GRAPHSPACE = ("daphne-graphspace.socket", "daphne-graphspace@*", "django-graphspace.*")
+KEY = "/etc/switchboard/graphspace/secret_key.env"
 SOCKETS = 12
 ACME = "https://localhost:14000/dir"
 TRUST = "REQUESTS_CA_BUNDLE=/etc/switchboard/certificates/acme-ca.pem"  # of the ACME service
 long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 # Seconds until HAProxy counts a host as lost: two checks of 2 s each, the last of which may take as long.
 NOTICED = 8
+
+
+def closed(web: Web, name: str) -> bool:
+    """Say whether the demonstration site is closed on a host, or was left so."""
+    files = ("/var/lib/switchboard/maintenance/graphspace", "/srv/graphspace/.paused.json")
+    return any(web.run(name, "test", "-e", file).returncode == 0 for file in files)
+
+
+def only(found: set[Any]) -> Any:
+    """Return the one thing that all agree on."""
+    assert len(found) == 1, found
+    return found.pop()
+
+
+def graphspace_units(web: Web, name: str) -> list[str]:
+    """Return the active units of the demonstration site on a host."""
+    shown = web.output(
+        name, "systemctl", "list-units", "--plain", "--no-legend", "--state=active", *GRAPHSPACE
+    )
+    return sorted(line.split()[0] for line in shown.splitlines())
 
 
 def release_of(web: Web, name: str) -> str:
@@ -401,6 +424,71 @@ def test_another_acme_service_is_asked_at_once(web: Web) -> None:
     assert shown(web).serial_number != before
     renewal = web.output(BALANCER, "cat", "/etc/letsencrypt/renewal/plain.conf")
     assert f"server = {other}\n" in renewal
+
+
+def test_a_restore_closes_the_site_on_every_host_and_opens_it_again(web: Web) -> None:
+    """What was written after the snapshot is gone from both, with both serving the rows of one database."""
+    target = Target(web.front, 80, "graphspace.test")
+    active = {name: graphspace_units(web, name) for name in HOSTS}
+
+    async def change(count: int) -> int:
+        ada = await Person.sign_in(target, "ada", "a-password-for-test-hosts")
+        other = await Person.sign_in(target, "grace", "a-password-for-test-hosts")
+        try:
+            load = Load(ada)
+            await load.prepare(other)
+            await load.run(count, 1)
+            assert not load.failures, load.failures
+            return (await ada.listed(0))[1]
+        finally:
+            await ada.close()
+            await other.close()
+
+    async def newest() -> int:
+        """Ask both hosts, and return what they agree on."""
+        ada = await Person.sign_in(target, "ada", "a-password-for-test-hosts")
+        try:
+            return only({(await ada.listed(0))[1] for _ in range(4)})
+        finally:
+            await ada.close()
+
+    kept = asyncio.run(change(1))
+    run = web.play("backup_now", site="graphspace")
+    assert run.code == 0, run.output[-4000:]
+    assert asyncio.run(change(1)) > kept
+    # another key than the snapshot's, as after a rotation: it comes back with the rows, to both
+    snapshots = only({web.output(name, "cat", KEY) for name in HOSTS})
+    for name in HOSTS:
+        web.output(name, "sed", "-i", 's/=.*/="another-key-for-a-moment"/', KEY)
+    run = web.play("restore", "--limit", SECOND, site="graphspace", restore_confirmed=True)
+    assert run.code != 0
+    assert "Restore without --limit" in run.output
+    run = web.play("restore", site="graphspace", restore_confirmed=True)
+    assert run.code == 0, run.output[-4000:]
+    assert asyncio.run(newest()) == kept
+    assert {name: graphspace_units(web, name) for name in HOSTS} == active
+    keys = [web.output(name, "cat", KEY) for name in HOSTS]
+    assert keys == [snapshots, snapshots]
+    assert [closed(web, name) for name in HOSTS] == [False, False]
+    web.whole(10)
+
+
+def test_a_restore_that_fails_opens_the_site_on_every_host(web: Web) -> None:
+    """The first host can't load the dump; the second had been closed meanwhile."""
+    program = "/usr/bin/pg_restore"
+    before = {name: graphspace_units(web, name) for name in HOSTS}
+    broken = f"mv {program} {program}.kept && printf '#!/bin/sh\nexit 3\n' > {program} && chmod 755 {program}"
+    web.output(FIRST, "sh", "-c", broken)
+    try:
+        run = web.play("restore", site="graphspace", restore_confirmed=True)
+    finally:
+        web.output(FIRST, "mv", f"{program}.kept", program)
+    assert run.code != 0, run.output[-4000:]
+    assert "What was there is there again, and served." in run.output
+    assert {name: graphspace_units(web, name) for name in HOSTS} == before
+    assert [closed(web, name) for name in HOSTS] == [False, False]
+    web.whole(10)
+    assert web.page("/readyz/database", host="graphspace.test").status == 200
 
 
 @long
