@@ -257,6 +257,22 @@ def kafka_zookeeper_fault(
     return ""
 
 
+def watched_hosts(
+    groups: Groups, hostvars: Mapping[str, Any], host: str, watched: int = 2
+) -> list[dict[str, str]]:
+    """Return the hosts that one host asks for a sign of life, each with name and address.
+
+    The hosts with a private address stand in a ring, in the order of the inventory, and each asks those before it: so
+    each is asked by as many others, however many there are.
+    """
+    ring = [name for name in groups.get("all", []) if hostvars[name].get(ADDRESS)]
+    if host not in ring:
+        return []
+    place, count = ring.index(host), min(watched, len(ring) - 1)
+    names = [ring[place - step] for step in range(1, count + 1)]
+    return [{"name": name, "address": str(hostvars[name][ADDRESS])} for name in names]
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -266,4 +282,5 @@ class FilterModule:
             "cluster_settings": cluster_settings,
             "kafka_zookeeper_fault": kafka_zookeeper_fault,
             "site_database": site_database,
+            "watched_hosts": watched_hosts,
         }

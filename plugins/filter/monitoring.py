@@ -11,6 +11,7 @@ from typing import Any
 SERVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]")
 IMPLICIT_TLS = "465"  # RFC 8314, section 3.3: there is no STARTTLS after it
+SIGN_OF_LIFE = ".host"  # a module of the blackbox exporter; no site has such a name
 # Answers of a site that is well: a page, the way to one, or to a sign-in.
 WELL = [200, 204, 301, 302, 303, 307, 308, 401]
 # The same of a site that is closed for maintenance, as the Apache of a web host behind a balancer says it.
@@ -177,6 +178,7 @@ def monitoring_prometheus(
     settings: Mapping[str, Any],
     sites: Sequence[Mapping[str, Any]],
     balanced: Sequence[Mapping[str, Any]] = (),
+    peers: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the configuration of Prometheus.
 
@@ -185,6 +187,7 @@ def monitoring_prometheus(
             empty without one), and targets: where each job's metrics are, by the job's name.
         sites: the complete sites.
         balanced: the sites that are asked by the balancer of this host, each with name, url, host and path.
+        peers: the hosts that are asked for a sign of life, each with name and address.
     """
     jobs: list[dict[str, Any]] = [
         {"job_name": job, "static_configs": [{"targets": [target]}]}
@@ -203,6 +206,13 @@ def monitoring_prometheus(
     asked = [_asked(site, site["name"]) for site in sites]
     asked += [_asked(site, f"{site['name']}.balancer", proxy=site["name"]) for site in balanced]
     closed = [_asked(site, f"{site['name']}.closed") for site in balanced]
+    hosts = [
+        {
+            "targets": [one["address"]],
+            "labels": {"peer": one["name"], "__param_module": SIGN_OF_LIFE},
+        }
+        for one in peers
+    ]
     relabel = [
         {"source_labels": ["__address__"], "target_label": "__param_target"},
         {"source_labels": ["__param_target"], "target_label": "instance"},
@@ -215,7 +225,7 @@ def monitoring_prometheus(
             "static_configs": places,
             "relabel_configs": relabel,
         }
-        for job, places in (("site", asked), ("site_closed", closed))
+        for job, places in (("site", asked), ("site_closed", closed), ("host", hosts))
         if places
     ]
     return {
@@ -250,12 +260,13 @@ def _shorter(interval: str) -> str:
 def monitoring_blackbox(
     sites: Sequence[Mapping[str, Any]], balanced: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return the configuration of the blackbox exporter: modules that ask this host by a site's name.
+    """Return the configuration of the blackbox exporter: modules that ask by a site's name, and one for hosts.
 
     Who signed a certificate is not looked at, since it may be the user's own CA; when it ends is. A site that is asked
     by the balancer has a second module, for which it is well when it is closed for maintenance.
     """
     modules = {site["name"]: _module(site) for site in sites}
+    modules[SIGN_OF_LIFE] = {"prober": "icmp", "timeout": "5s"}
     for site in balanced:
         modules[f"{site['name']}.balancer"] = _module(site)
         modules[f"{site['name']}.closed"] = _module(site, **CLOSED)

@@ -72,8 +72,8 @@ EXPORTER = "/usr/bin/prometheus-apache-exporter"
 ELSEWHERE = {
     "ClockOff": "a container has the clock of its machine",
     **dict.fromkeys(
-        ("SiteWithoutHost", "WebHostDown", "BalancerDown", "BalancerNearLimit"),
-        "tests/web has a balancer",
+        ("SiteWithoutHost", "WebHostDown", "HostDown", "BalancerDown", "BalancerNearLimit"),
+        "tests/web has a balancer, and hosts that look after each other",
     ),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.filter.cluster import cluster_settings, kafka_zookeeper_fault
+from plugins.filter.cluster import cluster_settings, kafka_zookeeper_fault, watched_hosts
 
 GROUPS = {"zookeeper": ["one", "two", "three"]}
 
@@ -28,6 +28,23 @@ def test_hosts_with_private_addresses_are_one_ensemble() -> None:
         {"id": 3, "host": "10.0.0.3"},
     ]
     assert cluster_settings(GROUPS, hosts(), "three")["zookeeper_id"] == 3
+
+
+def test_each_host_is_looked_after_by_two_others() -> None:
+    names = [f"host{number}" for number in range(6)]
+    some = {name: {"switchboard_address": f"10.0.0.{at}"} for at, name in enumerate(names)}
+    some["laptop"] = {}
+    groups = {"all": [*names, "laptop"]}
+    asked = [one["name"] for name in names for one in watched_hosts(groups, some, name)]
+    assert sorted(asked) == sorted(names * 2)
+    assert watched_hosts(groups, some, "host0") == [
+        {"name": "host5", "address": "10.0.0.5"},
+        {"name": "host4", "address": "10.0.0.4"},
+    ]
+    assert watched_hosts(groups, some, "laptop") == []
+    pair = {"all": names[:2]}
+    assert [one["name"] for one in watched_hosts(pair, some, "host0")] == ["host1"]
+    assert watched_hosts({"all": names[:1]}, some, "host0") == []
 
 
 def test_a_host_without_a_private_address_works_alone() -> None:

@@ -231,7 +231,9 @@ def test_a_balancer_is_asked_for_itself_and_for_each_site() -> None:
     assert asked["labels"]["proxy"] == "lab"
     (closed,) = jobs["site_closed"]["static_configs"]
     modules = monitoring_blackbox([], [front])["modules"]
-    assert {asked["labels"]["__param_module"], closed["labels"]["__param_module"]} == set(modules)
+    assert {asked["labels"]["__param_module"], closed["labels"]["__param_module"]} == set(
+        modules
+    ) - {".host"}
     assert modules["lab.balancer"]["http"]["tls_config"]["server_name"] == "lab.example.org"
     assert modules["lab.closed"]["http"]["valid_status_codes"] == [503]
     assert "balancer" not in {
@@ -258,7 +260,7 @@ def test_a_site_cannot_write_what_others_are_believed_to_say() -> None:
         assert not re.fullmatch(rule["regex"], name), name
     assert "metric_relabel_configs" not in jobs["node"]
     jobs_of = {
-        **{"switchboard": "node", "node": "node", "probe": "site", "pg": "postgresql"},
+        **{"switchboard": "node", "node": "node", "probe": "(site|host)", "pg": "postgresql"},
         "haproxy": "balancer",
     }
     for name, alert in RULES["alerts"].items():
@@ -266,6 +268,16 @@ def test_a_site_cannot_write_what_others_are_believed_to_say() -> None:
             r"\b(switchboard|node|probe|pg|haproxy)_\w+({[^}]*})?", alert["expr"]
         ):
             assert re.search(f'job="{jobs_of[kind]}(_closed)?"', labels), name
+
+
+def test_other_hosts_are_asked_for_a_sign_of_life() -> None:
+    peers = [{"name": "bus1", "address": "10.0.0.31"}]
+    jobs = monitoring_prometheus(GOOD, [], [], peers)["scrape_configs"]
+    (job,) = [one for one in jobs if one["job_name"] == "host"]
+    labels = {"peer": "bus1", "__param_module": ".host"}
+    assert job["static_configs"] == [{"targets": ["10.0.0.31"], "labels": labels}]
+    assert monitoring_blackbox([])["modules"][".host"]["prober"] == "icmp"
+    assert "<peer>" in RULES["alerts"]["HostDown"]["summary"]
 
 
 def test_no_alert_of_a_site_fires_while_it_is_closed() -> None:

@@ -194,6 +194,18 @@ def test_connections_near_the_limit_are_mailed(watch: Watch) -> None:
     watch.mailed("BalancerNearLimit", "resolved")
 
 
+def test_a_host_that_is_silent_is_mailed_by_another(watch: Watch) -> None:
+    watch.forget()
+    table = "inet test_silent"
+    silent = f"nft 'add table {table}; add chain {table} all {{ type filter hook input priority -300; policy drop; }}'"
+    with undone(watch.web, SECOND, silent, f"nft delete table {table}"):
+        mail = watch.mailed("HostDown")
+        assert f"The host {SECOND} does not answer this one." in mail
+        assert FIRST not in mail
+    watch.mailed("HostDown", "resolved")
+    watch.web.whole()
+
+
 @long
 def test_a_certificate_of_the_balancer_that_ends_soon_is_mailed(watch: Watch) -> None:
     watch.forget()
