@@ -371,9 +371,11 @@ def test_a_release_whose_run_was_killed_before_it_was_asked_is_asked_by_the_next
     assert not site_release.Change(done, releases, Served()).done()["changed"]
     releases.history.unlink()
     releases.note("released", "old000000000")
-    assert site_release.Change(done, releases, Served()).predicted()["changed"]
+    predicted = site_release.Change(done, releases, Served()).predicted()
+    assert (predicted["changed"], predicted["due"]) == (True, True)
     serving = Served()
     assert site_release.Change(done, releases, serving).done()["changed"]
+    assert not site_release.Change(done, releases, Served()).predicted()["due"]
     assert (serving.loads, releases.proven()) == (1, "new000000000")
 
 
