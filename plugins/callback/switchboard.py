@@ -135,10 +135,19 @@ class CallbackModule(Default):  # type: ignore[misc]  # Ansible ships no types
         self._play = play
         self.headline = play.get_name().strip()
 
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        """Say nothing of a play that this inventory has no hosts for, as most have none for the balancer's."""
+        if self.plain:
+            super().v2_playbook_on_no_hosts_matched()
+        else:
+            self.status("")
+
     def _task_start(self, task: Any, prefix: str | None = None) -> None:
         super()._task_start(task, prefix)
         if not self.plain:
-            self.status(f"{self.clock():>6}  {task.get_name().strip()} …")
+            # a question stands on a line of its own
+            asks = task.action.rpartition(".")[2] == "pause"
+            self.status("" if asks else f"{self.clock():>6}  {task.get_name().strip()} …")
 
     def _print_task_banner(self, task: Any) -> None:
         if self.plain:

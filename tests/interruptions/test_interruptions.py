@@ -43,7 +43,7 @@ RULES = "nft --handle list table inet switchboard_daphne"
 CASES = [
     Case(
         "base",
-        "base : Write the settings of time zone, locale, logins, journal and clock",
+        "base : Write the settings of time zone, locale, logins, journal, clock and upgrades",
         {"base_journal_max_use": "321M"},
         "systemd-journald.service",
     ),

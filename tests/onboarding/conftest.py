@@ -1,20 +1,35 @@
 """Two fresh servers, Debian 13 and 12, in a network with IPv4 and IPv6. Nothing but the images has to be there.
 
 Each has what is hard about fresh servers: make_debian13 and make_debian12 say what. `managed13` and `managed12` are
-the same after their first onboarding, with that run.
+the same after their first onboarding, with that run. That of Debian 13 is typed as docs/first-server.md has it, and the
+last tests type the rest of that page.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from tests.onboarding.server import NETWORK, PASSWORD, SUBNET, Run, Server, docker
+from tests.onboarding.guide import Terminal, Typed, commands
+from tests.onboarding.server import NETWORK, PASSWORD, ROOT, SUBNET, Run, Server, docker
 
 Managed = tuple[Server, Run]
+GUIDE = ROOT / "docs" / "first-server.md"
+ADDRESS = "192.0.2.10"  # the guide's server
 NEW_PASSWORD = "second-Secret-of-r00t"
+# What onboarding asks, and what the guide's reader types.
+ANSWERS = {
+    r"Is it the server's\?": "yes",
+    r"logs in at .* the first time\?": "",
+    r"Its password": PASSWORD,
+    r"wants a new password": NEW_PASSWORD,
+}
 # Until the run has looked at the server, which makes this folder, and three seconds more; a minute at most.
 CLOUD_INIT = """#cloud-config
 runcmd: [[sh, -c, "for i in $(seq 60); do test -e /root/.ansible/tmp && break; sleep 1; done; sleep 3"]]
@@ -93,17 +108,75 @@ def fresh(
 
 
 @pytest.fixture(scope="session")
-def managed13(fresh: tuple[Server, Server]) -> Managed:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle as somebody has it who cloned it and ran `make setup`."""
+    folder = tmp_path_factory.mktemp("newcomer") / "switchboard"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    for name in (".venv", ".cache"):  # made by others already, which spares the downloads
+        (folder / name).symlink_to(ROOT / name)
+    author = ["-c", "user.name=newcomer", "-c", "user.email=newcomer@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "Clone"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+class Reader:
+    """Somebody who types what docs/first-server.md says, one command after another."""
+
+    def __init__(self, server: Server, terminal: Terminal) -> None:
+        self.server, self.terminal = server, terminal
+        self.left = commands(GUIDE)
+
+    def type(self, wanted: str) -> Typed:
+        """Type the next command, which has to begin so, and see that it succeeds and prints what the guide shows."""
+        assert self.left, f"{GUIDE.name} has no command for {wanted!r} any more"
+        command, shown = self.left.pop(0)
+        assert command.startswith(wanted), f"{GUIDE.name} has {command!r}, not {wanted!r}"
+        typed = self.terminal.type(command.replace(ADDRESS, self.server.address))
+        print(f"$ {typed.command}\n{typed.output}\n[{typed.seconds:.0f} s]")  # where a test fails
+        assert typed.code == 0, f"{command}: {typed.code}\n{typed.output[-5000:]}"
+        assert not (lacking := typed.lacks(shown)), f"{command}: {lacking}\n{typed.output[-5000:]}"
+        return typed
+
+    def until(self, wanted: str) -> Typed:
+        """Type all commands up to the next one that begins so."""
+        while self.left and not self.left[0][0].startswith(wanted):
+            self.type("")
+        return self.type(wanted)
+
+
+@pytest.fixture(scope="session")
+def reader(fresh: tuple[Server, Server], bundle: Path) -> Iterator[Reader]:
+    """Return who follows the guide on Debian 13, with a key where the guide says."""
+    server, home = fresh[0], bundle.parent
+    (home / ".ssh").mkdir(mode=0o700)
+    for path in (server.key, server.key.with_suffix(".pub")):
+        shutil.copy(path, home / ".ssh")
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("ANSIBLE_", "VIRTUAL_ENV", "PYTEST_"))
+    }
+    # ssh takes the home from the accounts, not from the environment
+    own = {"HOME": str(home), "ANSIBLE_PRIVATE_KEY_FILE": str(server.key), "ANSIBLE_NOCOLOR": "1"}
+    with Terminal(bundle, {**kept, **own}, ANSWERS) as terminal:
+        yield Reader(server, terminal)
+
+
+@pytest.fixture(scope="session")
+def managed13(reader: Reader, bundle: Path) -> Managed:
     """Return Debian 13 after its onboarding with a password, while somebody else installs packages."""
-    server, _ = fresh
+    server = reader.server
     server.shell(f"systemd-run --quiet --unit=upgrades perl -e '{HOLD}'")
-    run = server.onboard(
-        onboard_user="root",
-        onboard_password=PASSWORD,
-        onboard_new_password=NEW_PASSWORD,
-        onboard_fingerprint=server.fingerprint(),
-    )
-    return server, run
+    typed = reader.until("make onboard")
+    server.bundle = bundle
+    return server, Run(typed.code, typed.output, typed.seconds)
 
 
 @pytest.fixture(scope="session")

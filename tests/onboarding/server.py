@@ -97,6 +97,7 @@ class Server:
     suffix: str = ""
     address: str = ""
     address6: str = ""
+    bundle: Path = ROOT  # where its runs start
     # what each run gets with -e, beside what a test adds
     given: dict[str, object] = field(default_factory=dict)
 
@@ -110,7 +111,8 @@ class Server:
 
     @property
     def inventory(self) -> Path:
-        return self.folder / "inventory"
+        own = self.folder / "inventory"
+        return own if self.bundle == ROOT else self.bundle / "inventory" / "lab"
 
     def create(self) -> None:
         """Start the container and let it boot."""
@@ -205,7 +207,8 @@ class Server:
         }
         variables.write_text(yaml.safe_dump(own | self.given | more), encoding="utf-8")
         variables.chmod(0o600)
-        env = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        env = os.environ | {"ANSIBLE_CONFIG": str(self.bundle / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        env |= {"ANSIBLE_PRIVATE_KEY_FILE": str(self.key)}
         env |= {
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
             "NO_COLOR": "1",
@@ -228,7 +231,7 @@ class Server:
                 f"@{variables}",
                 *(["--check"] if check else []),
             ],
-            cwd=ROOT,
+            cwd=self.bundle,
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

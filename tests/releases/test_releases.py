@@ -198,6 +198,21 @@ def test_the_second_run_changes_nothing_and_check_predicts_the_next(site: Site) 
     assert site.served() == before
 
 
+def test_a_bundle_that_site_yml_did_not_bring_is_refused(site: Site) -> None:
+    program, before = "/usr/local/lib/switchboard/request_length.py", site.served()
+    site.next()
+    site.bench.host.check_output(f"cp -p {program} /root/kept && echo '# another' >> {program}")
+    try:
+        with site.watched("another bundle"):
+            run = site.play("deploy")
+            assert run.code != 0, run.output[-3000:]
+    finally:
+        site.bench.host.check_output(f"mv /root/kept {program}")
+    run.says(f"{program} is another there", "run site.yml first")
+    assert site.served() == before
+    assert re.search(r"changed=0 .*failed=1", run.output), run.output[-3000:]
+
+
 def append(path: str, text: str) -> Callable[[Path], None]:
     """Return a change to a project: a text at the end of one of its files, which may be new."""
 

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.interruptions.test_interruptions import CASES as INTERRUPTED
+from tests.onboarding.test_onboarding import TASKS as ONBOARDED
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
 TIERS = ("zookeeper", "kafka", "web", "switchboard")
@@ -301,3 +304,22 @@ def test_the_documentation_of_a_module_can_be_read(path: Path) -> None:
     assert "DOCUMENTATION" in found
     for name, told in found.items():
         assert yaml.safe_load(told), name
+
+
+def test_a_version_has_its_entries() -> None:
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    for name in ("CHANGELOG.md", "UPGRADING.md"):
+        headings = re.findall(r"^## (\d\S*)", (ROOT / name).read_text(encoding="utf-8"), re.M)
+        assert headings[:1] == [version], name
+
+
+def test_the_tasks_that_tests_kill_a_run_at_are_there() -> None:
+    named = {case.task for case in INTERRUPTED} | {task for task in ONBOARDED if " : " in task}
+    there = {
+        f"{path.parts[-3]} : {task['name']}"
+        for path in files_of("roles", suffixes=(".yml",))
+        if path.parent.name == "tasks"
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        if "name" in task
+    }
+    assert sorted(named - there) == []
