@@ -163,6 +163,13 @@ def reader(fresh: tuple[Server, Server], bundle: Path) -> Iterator[Reader]:
         for key, value in os.environ.items()
         if not key.startswith(("ANSIBLE_", "VIRTUAL_ENV", "PYTEST_"))
     }
+    # no Ansible but the one that the guide leads to
+    there = [
+        folder
+        for folder in kept["PATH"].split(os.pathsep)
+        if not (Path(folder) / "ansible-playbook").exists()
+    ]
+    kept["PATH"] = os.pathsep.join(there)
     # ssh takes the home from the accounts, not from the environment
     own = {"HOME": str(home), "ANSIBLE_PRIVATE_KEY_FILE": str(server.key), "ANSIBLE_NOCOLOR": "1"}
     with Terminal(bundle, {**kept, **own}, ANSWERS) as terminal:

@@ -30,8 +30,8 @@ def commands(guide: Path) -> list[tuple[str, list[str]]]:
     found: list[tuple[str, list[str]]] = []
     shown: list[str] = []
     for line in guide.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("    "):
-            shown = shown if not line else []  # a paragraph ends what was printed
+        if line and not line.startswith("    "):
+            shown = []  # a paragraph ends what was printed
         elif line[4:].startswith(TYPED):
             shown = []
             found.append((line[4:].removeprefix(TYPED), shown))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from plugins.callback.switchboard import in_terms_of_sites
+from tests.onboarding.guide import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,3 +156,34 @@ def test_more_is_said_when_asked(tmp_path: Path) -> None:
     assert "TASK [Nothing changes here]" in said
     assert "PLAY RECAP" in said
     assert "hush" not in said
+
+
+ASKS = """
+- name: A play of nobody
+  hosts: nobody
+- name: A play that asks
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Ask
+      ansible.builtin.pause:
+        prompt: How many?
+      register: asked
+    - name: Tell
+      ansible.builtin.debug:
+        msg: "{{ asked.user_input }} it is"
+"""
+
+
+def test_a_question_stands_on_a_line_of_its_own_on_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(ASKS)
+    (tmp_path / "hosts.yml").write_text("all: {children: {nobody: }}")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    env |= {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    program = Path(sys.executable).with_name("ansible-playbook")
+    with Terminal(tmp_path, env, {r"How many\?": "seven"}) as terminal:
+        typed = terminal.type(f"{program} -i hosts.yml play.yml", 60)
+    assert typed.code == 0, typed.output
+    assert re.search(r"^\[Ask\]\nHow many\?", typed.output, re.M), typed.output
+    assert "localhost: seven it is" in typed.output
+    assert "no hosts matched" not in typed.output
