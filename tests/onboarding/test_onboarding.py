@@ -318,6 +318,48 @@ def test_what_a_killed_run_left_is_confirmed_by_the_next_one(managed13: Managed)
     assert "maxauthtries 5" in server.shell("sshd -T")
 
 
+# As soon as a change waits for its confirmation, nothing comes and goes any more until the host has taken it back.
+CUT = """
+for i in $(seq 1200); do ls /var/lib/switchboard/guard 2>/dev/null | grep -q . && break; sleep 0.1; done
+nft -f - <<END
+table inet cut {
+  chain in { type filter hook input priority -400; iif != lo drop; }
+  chain out { type filter hook output priority -400; oif != lo drop; }
+}
+END
+sleep %d
+nft delete table inet cut
+"""
+
+
+@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two runs more")
+@pytest.mark.parametrize(
+    ("role", "change", "look"),
+    [
+        ("access", {"access_sshd": {"MaxAuthTries": 3}}, "sshd -T | grep maxauthtries"),
+        (
+            "firewall",
+            {"firewall_allow": [{"port": 8001, "comment": "of a test"}]},
+            "nft list ruleset",
+        ),
+    ],
+    ids=["sshd", "nftables"],
+)
+def test_a_network_that_is_cut_after_a_change_locks_nobody_out(
+    managed13: Managed, role: str, change: dict[str, Any], look: str
+) -> None:
+    server = managed13[0]
+    before = server.shell(look)
+    cut = shlex.quote(CUT % (GUARD + 10))
+    server.shell(f"systemd-run --quiet --collect --unit=cut sh -c {cut}")
+    run = server.onboard(ROLE, role=role, **change, **{f"{role}_guard_timeout": GUARD})
+    assert run.code != 0, run.output[-3000:]
+    assert until(server.lets_admin_in, 60)
+    assert confirmed(server)
+    assert until(lambda: "cut" not in server.shell("nft list tables"), GUARD + 20)
+    assert server.shell(look) == before
+
+
 # -- refusals -------------------------------------------------------------------------------------------
 
 

@@ -5,10 +5,14 @@ Its first commands were typed by the tests of onboarding; these type the rest, a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tests.onboarding.conftest import Managed, Reader
+from tests.onboarding.conftest import GUIDE, Managed, Reader
+from tests.onboarding.guide import commands
+from tests.onboarding.server import ROOT
 
+README = ROOT / "README.md"
 READY = "Everything is as it should be"
 
 
@@ -23,3 +27,13 @@ def test_the_rest_of_the_guide_does_what_it_says(
         if typed.command.startswith("make verify"):
             assert READY in report.read_text(encoding="utf-8"), typed.output[-5000:]
     assert report.exists(), "the guide verifies nothing"
+
+
+def test_the_readme_has_the_same_commands() -> None:
+    readme = re.sub(r" +", " ", README.read_text(encoding="utf-8"))
+    typed = [
+        re.match(r"make [\w-]+|ansible-playbook .*|source .*", line) for line, _ in commands(GUIDE)
+    ]
+    wanted = {found[0] for found in typed if found}
+    assert len(wanted) > 6
+    assert sorted(command for command in wanted if command not in readme) == []
