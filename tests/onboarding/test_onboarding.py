@@ -352,7 +352,8 @@ def test_a_network_that_is_cut_after_a_change_locks_nobody_out(
     before = server.shell(look)
     cut = shlex.quote(CUT % (GUARD + 10))
     server.shell(f"systemd-run --quiet --collect --unit=cut sh -c {cut}")
-    run = server.onboard(ROLE, role=role, **change, **{f"{role}_guard_timeout": GUARD})
+    given: dict[str, Any] = {"role": role, **change, f"{role}_guard_timeout": GUARD}
+    run = server.onboard(ROLE, **given)
     assert run.code != 0, run.output[-3000:]
     assert until(server.lets_admin_in, 60)
     assert confirmed(server)
