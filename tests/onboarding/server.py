@@ -19,6 +19,8 @@ PREFIX = os.environ.get("ONBOARDING_HOSTS", "switchboard-onboarding")
 NETWORK = f"{PREFIX}-network"
 SUBNET = "fd5a:b0a4:d::/64"
 PASSWORD = "first-secret-of-root"
+ROLE = "tests/onboarding/role.yml"
+SOAK = "SWITCHBOARD_SOAK"
 CALLBACK = ROOT / "tests" / "interruptions" / "callback"
 
 # What each of them has: the provider's file of sshd, and packages from the cache of the test hosts.

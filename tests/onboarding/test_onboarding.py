@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,46 +15,13 @@ import testinfra
 import yaml
 
 from tests.onboarding.conftest import NEW_PASSWORD, Managed, Reader
-from tests.onboarding.server import PASSWORD, ROOT, Run, Server, docker, until
+from tests.onboarding.server import PASSWORD, ROLE, ROOT, SOAK, Run, Server, docker, until
 
-SOAK = "SWITCHBOARD_SOAK"
 # Seconds. The goal is 60 on a machine with nothing else to do; beside other load this bound sees waits that are wrong.
 LIMIT = 300.0
 GUARD = 10  # seconds; the shortest that the roles allow
 LONG = 60  # seconds, where the change is looked at before the host takes it back
 NOWHERE = ["198.51.100.0/24"]  # RFC 5737: nobody comes from there
-ROLE = "tests/onboarding/role.yml"
-
-# Listens on all addresses at ports that are nobody's, as a forgotten service does.
-FORGOTTEN = (80, 443, 2181, 8000, 9092, 9099)
-LISTEN = """
-import socket, sys, threading, time
-def serve(port):
-    with socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-        while True:
-            listener.accept()[0].close()
-for port in sys.argv[1:]:
-    threading.Thread(target=serve, args=[int(port)], daemon=True).start()
-time.sleep(600)  # the listeners live for ten minutes at most
-"""
-SCAN = """
-import json, socket, sys
-def answers(address, port):
-    try:
-        socket.create_connection((address, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-print(json.dumps([port for port in map(int, sys.argv[2:]) if answers(sys.argv[1], port)]))
-"""
-
-
-def scan(where: Server, address: str, *ports: int) -> list[int]:
-    """Return which ports of an address answer to a server."""
-    words = [address, *map(str, ports)]
-    return json.loads(
-        docker("exec", "--interactive", where.name, "python3", "-", *words, text=SCAN)
-    )
 
 
 def refused(server: Server, user: str, *options: str) -> str:
@@ -145,112 +111,6 @@ def test_only_the_administrators_key_gets_in(managed: str, request: pytest.Fixtu
     # root has this key on neither; with it, sshd's configuration alone keeps it out
     server.shell("mkdir -p -m 700 /root/.ssh; cp /home/admin/.ssh/authorized_keys /root/.ssh/")
     refused(server, "root")
-
-
-@pytest.mark.parametrize("managed", ["managed13", "managed12"])
-def test_the_host_is_what_the_inventory_says(managed: str, request: pytest.FixtureRequest) -> None:
-    server, _ = request.getfixturevalue(managed)
-    assert server.shell("hostname; getent hosts server1").split()[0] == "server1"
-    told = server.shell(
-        "apt-config dump | grep -E 'Unattended-Upgrade::(Origins-Pattern|Package-Blacklist|Automatic-Reboot) ?'"
-    )
-    assert 'Automatic-Reboot "false"' in told
-    said = server.shell("unattended-upgrade --dry-run --debug 2>&1", check=False)
-    assert re.search(
-        r"Allowed origins are: origin=Debian,codename=\w+-security,label=Debian-Security$",
-        said,
-        re.M,
-    ), said[-2000:]
-    assert re.search(r"\^apache2", said), said[-2000:]
-    assert server.shell("systemctl --failed --no-legend | grep -v cloud", check=False).strip() == ""
-
-
-# Nothing is upgraded, and a reboot stands on the list of systemd in the place of happening now.
-HARMLESS = """
-printf '#clear Unattended-Upgrade::Origins-Pattern;\nUnattended-Upgrade::Automatic-Reboot-Time "+600";\n' \
-  > /etc/apt/apt.conf.d/92-test
-touch /run/reboot-required
-"""
-# What the timer starts, as if it had not run today; then what systemd has on its list.
-UPGRADE = """
-rm -f /var/lib/apt/periodic/*-stamp
-systemctl start "$(systemctl show --property=Unit --value apt-daily-upgrade.timer)"
-"""
-SCHEDULED = "cat /run/systemd/shutdown/scheduled 2>/dev/null; shutdown -c 2>/dev/null"
-
-
-def test_a_reboot_comes_in_the_window_alone(managed12: Managed) -> None:
-    server = managed12[0]
-    clock = server.shell("date +%s -d '1 day'; date +%H:%M -d '150 seconds'").split()
-    window = clock[1] if os.environ.get(SOAK) else "04:00"
-    server.shell(HARMLESS)
-    try:
-        server.shell(UPGRADE)
-        assert "MODE" not in server.shell(SCHEDULED, check=False), "a reboot without a window"
-        server.onboard("playbooks/base.yml", base_upgrades_window=window).succeeds()
-        told = server.shell(
-            "systemctl show --property=NextElapseUSecRealtime --value apt-daily-upgrade.timer"
-        ).strip()
-        assert told.split()[2] == f"{window}:00", told
-        assert int(server.shell(f"date +%s -d '{told}'")) <= int(clock[0]) + 150
-        if os.environ.get(SOAK):  # the timer itself; it may take a minute more (AccuracySec)
-            server.shell("rm -f /var/lib/apt/periodic/*-stamp")
-            fired = until(lambda: "MODE=reboot" in server.shell(SCHEDULED, check=False), 240)
-            assert fired, server.shell("journalctl -n 30 -u apt-daily-upgrade.service")
-        else:
-            server.shell(UPGRADE)
-            said = server.shell(SCHEDULED, check=False)
-            assert "MODE=reboot" in said, server.shell("tail /var/log/unattended-upgrades/*.log")
-    finally:
-        server.shell(
-            "rm -f /run/reboot-required /etc/apt/apt.conf.d/92-test; " + SCHEDULED, check=False
-        )
-        server.onboard("playbooks/base.yml").succeeds()
-
-
-def test_swap_is_made_as_far_as_a_container_lets_it(managed12: Managed) -> None:
-    """The kernel of a container's host takes no swap from it, so that everything but its use is looked at."""
-    server = managed12[0]
-    swap: dict[str, Any] = {"role": "base", "tasks_from": "swap"}
-    run = server.onboard(ROLE, **swap, base_swap_mb=64)
-    run.says("FAILED server1: base : Use it, or use it no longer", "swapfile.swap")
-    assert server.shell(
-        "blkid -p -s TYPE -o value /swapfile; stat -c '%a %s' /swapfile"
-    ).split() == [
-        "swap",
-        "600",
-        str(64 * 2**20),
-    ]
-    unit = "/etc/systemd/system/swapfile.swap"
-    server.shell(f"systemd-analyze verify {unit}")
-    assert "What=/swapfile" in server.shell(f"cat {unit}")
-    server.onboard(ROLE, **swap, base_swap_mb=0).succeeds()
-    assert server.shell(f"ls /swapfile {unit}; systemctl reset-failed", check=False) == ""
-
-
-# -- the firewall ---------------------------------------------------------------------------------------
-
-
-def test_only_ssh_and_http_answer_to_another_host(managed13: Managed, managed12: Managed) -> None:
-    server, other = managed13[0], managed12[0]
-    ports = sorted([22, *FORGOTTEN])
-    server.shell(
-        f"systemd-run --quiet --unit=forgotten python3 -c {shlex.quote(LISTEN)} {' '.join(map(str, FORGOTTEN))}"
-    )
-    try:
-        assert until(lambda: scan(server, "::1", *ports) == ports, 10), "the services do not listen"
-        for address in (server.address, server.address6):
-            assert scan(server, address, *ports) == ports, "loopback is open"
-            assert scan(other, address, *ports) == [22, 80, 443], address
-        allowed = {"port": 8000, "from": [f"{other.address6}/128"], "comment": "of a test"}
-        server.onboard(ROLE, role="firewall", firewall_allow=[allowed]).succeeds()
-        assert scan(other, server.address6, 8000, 9092) == [8000]
-        assert scan(other, server.address, 8000, 9092) == []
-        if os.environ.get(SOAK):
-            server.onboard(ROLE, role="firewall", firewall_enabled=False).succeeds()
-            assert scan(other, server.address, *ports) == ports
-    finally:
-        server.shell("systemctl stop forgotten")
 
 
 # -- nobody is locked out -------------------------------------------------------------------------------

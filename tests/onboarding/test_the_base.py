@@ -1,0 +1,93 @@
+"""What `base` makes of a host: its name, upgrades and reboots in their window, swap."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import pytest
+
+from tests.onboarding.conftest import Managed
+from tests.onboarding.server import ROLE, SOAK, until
+
+
+@pytest.mark.parametrize("managed", ["managed13", "managed12"])
+def test_the_host_is_what_the_inventory_says(managed: str, request: pytest.FixtureRequest) -> None:
+    server, _ = request.getfixturevalue(managed)
+    assert server.shell("hostname; getent hosts server1").split()[0] == "server1"
+    told = server.shell(
+        "apt-config dump | grep -E 'Unattended-Upgrade::(Origins-Pattern|Package-Blacklist|Automatic-Reboot) ?'"
+    )
+    assert 'Automatic-Reboot "false"' in told
+    said = server.shell("unattended-upgrade --dry-run --debug 2>&1", check=False)
+    assert re.search(
+        r"Allowed origins are: origin=Debian,codename=\w+-security,label=Debian-Security$",
+        said,
+        re.M,
+    ), said[-2000:]
+    assert re.search(r"\^apache2", said), said[-2000:]
+    assert server.shell("systemctl --failed --no-legend | grep -v cloud", check=False).strip() == ""
+
+
+# Nothing is upgraded, and a reboot stands on the list of systemd in the place of happening now.
+HARMLESS = """
+printf '#clear Unattended-Upgrade::Origins-Pattern;\nUnattended-Upgrade::Automatic-Reboot-Time "+600";\n' \
+  > /etc/apt/apt.conf.d/92-test
+touch /run/reboot-required
+"""
+# What the timer starts, as if it had not run today; then what systemd has on its list.
+UPGRADE = """
+rm -f /var/lib/apt/periodic/*-stamp
+systemctl start "$(systemctl show --property=Unit --value apt-daily-upgrade.timer)"
+"""
+SCHEDULED = "cat /run/systemd/shutdown/scheduled 2>/dev/null; shutdown -c 2>/dev/null"
+
+
+def test_a_reboot_comes_in_the_window_alone(managed12: Managed) -> None:
+    server = managed12[0]
+    clock = server.shell("date +%s -d '1 day'; date +%H:%M -d '150 seconds'").split()
+    window = clock[1] if os.environ.get(SOAK) else "04:00"
+    server.shell(HARMLESS)
+    try:
+        server.shell(UPGRADE)
+        assert "MODE" not in server.shell(SCHEDULED, check=False), "a reboot without a window"
+        server.onboard("playbooks/base.yml", base_upgrades_window=window).succeeds()
+        told = server.shell(
+            "systemctl show --property=NextElapseUSecRealtime --value apt-daily-upgrade.timer"
+        ).strip()
+        assert told.split()[2] == f"{window}:00", told
+        assert int(server.shell(f"date +%s -d '{told}'")) <= int(clock[0]) + 150
+        if os.environ.get(SOAK):  # the timer itself; it may take a minute more (AccuracySec)
+            server.shell("rm -f /var/lib/apt/periodic/*-stamp")
+            fired = until(lambda: "MODE=reboot" in server.shell(SCHEDULED, check=False), 240)
+            assert fired, server.shell("journalctl -n 30 -u apt-daily-upgrade.service")
+        else:
+            server.shell(UPGRADE)
+            said = server.shell(SCHEDULED, check=False)
+            assert "MODE=reboot" in said, server.shell("tail /var/log/unattended-upgrades/*.log")
+    finally:
+        server.shell(
+            "rm -f /run/reboot-required /etc/apt/apt.conf.d/92-test; " + SCHEDULED, check=False
+        )
+        server.onboard("playbooks/base.yml").succeeds()
+
+
+def test_swap_is_made_as_far_as_a_container_lets_it(managed12: Managed) -> None:
+    """The kernel of a container's host takes no swap from it, so that everything but its use is looked at."""
+    server = managed12[0]
+    swap: dict[str, Any] = {"role": "base", "tasks_from": "swap"}
+    run = server.onboard(ROLE, **swap, base_swap_mb=64)
+    run.says("FAILED server1: base : Use it, or use it no longer", "swapfile.swap")
+    assert server.shell(
+        "blkid -p -s TYPE -o value /swapfile; stat -c '%a %s' /swapfile"
+    ).split() == [
+        "swap",
+        "600",
+        str(64 * 2**20),
+    ]
+    unit = "/etc/systemd/system/swapfile.swap"
+    server.shell(f"systemd-analyze verify {unit}")
+    assert "What=/swapfile" in server.shell(f"cat {unit}")
+    server.onboard(ROLE, **swap, base_swap_mb=0).succeeds()
+    assert server.shell(f"ls /swapfile {unit}; systemctl reset-failed", check=False) == ""
