@@ -172,6 +172,7 @@ def reader(fresh: tuple[Server, Server], bundle: Path) -> Iterator[Reader]:
     kept["PATH"] = os.pathsep.join(there)
     # ssh takes the home from the accounts, not from the environment
     own = {"HOME": str(home), "ANSIBLE_PRIVATE_KEY_FILE": str(server.key), "ANSIBLE_NOCOLOR": "1"}
+    own["PYTHON"] = str(ROOT / ".venv" / "bin" / "python")  # which may be of a home
     with Terminal(bundle, {**kept, **own}, ANSWERS) as terminal:
         yield Reader(server, terminal)
 
