@@ -76,7 +76,7 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         """Start the shell."""
-        shell = {"TERM": "xterm", "PS1": "typed here> ", "PS2": "", "HISTFILE": ""}
+        shell = {"TERM": "xterm", "PAGER": "cat", "PS1": "typed here> ", "PS2": "", "HISTFILE": ""}
         self.process, self.file = pty.fork()
         if not self.process:
             os.chdir(self.folder)
