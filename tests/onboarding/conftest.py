@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.onboarding.guide import Terminal, Typed, commands
-from tests.onboarding.server import NETWORK, PASSWORD, ROOT, SUBNET, Run, Server, docker
+from tests.onboarding.server import NETWORK, PASSWORD, ROOT, SUBNET, Run, Server, docker, until
 
 Managed = tuple[Server, Run]
 GUIDE = ROOT / "docs" / "first-server.md"
@@ -170,11 +170,20 @@ def reader(fresh: tuple[Server, Server], bundle: Path) -> Iterator[Reader]:
         if not (Path(folder) / "ansible-playbook").exists()
     ]
     kept["PATH"] = os.pathsep.join(there)
-    # ssh takes the home from the accounts, not from the environment
-    own = {"HOME": str(home), "ANSIBLE_PRIVATE_KEY_FILE": str(server.key), "ANSIBLE_NOCOLOR": "1"}
+    # ssh takes the home from the accounts, not from the environment: an agent has the key
+    agent = home / "agent"
+    own = {"HOME": str(home), "SSH_AUTH_SOCK": str(agent), "ANSIBLE_NOCOLOR": "1"}
     own["PYTHON"] = str(ROOT / ".venv" / "bin" / "python")  # which may be of a home
-    with Terminal(bundle, {**kept, **own}, ANSWERS) as terminal:
-        yield Reader(server, terminal)
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(agent)], stdout=subprocess.DEVNULL
+    ) as running:
+        try:
+            assert until(agent.is_socket, 10)
+            subprocess.run(["ssh-add", "-q", str(server.key)], env={**kept, **own}, check=True)
+            with Terminal(bundle, {**kept, **own}, ANSWERS) as terminal:
+                yield Reader(server, terminal)
+        finally:
+            running.terminate()
 
 
 @pytest.fixture(scope="session")

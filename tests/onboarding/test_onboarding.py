@@ -200,7 +200,7 @@ nft delete table inet cut
         (
             "firewall",
             {"firewall_allow": [{"port": 8001, "comment": "of a test"}]},
-            "nft list ruleset",
+            "nft list table inet switchboard_firewall",
         ),
     ],
     ids=["sshd", "nftables"],
