@@ -33,8 +33,8 @@ description:
     groups of consumers have committed are worked out anew.
   - Topics that the other cluster lacks are made with the partitions and the settings that they had; ACLs and quotas of
     users that are not declared are given to it too. The password of a user that somebody made by hand can't be taken.
-  - C(read) begins anew, and with I(whole) goes on from what the one before has read. C(write) goes on where one that was
-    interrupted has ended, and compares what has come to the other cluster.
+  - C(read) begins anew, and with I(whole) goes on from what the one before has read. C(write) goes on where one
+    that was interrupted has ended, and compares what has come to the other cluster.
   - For nothing to be missed, no client may be let in from before the last C(read) to after C(write).
 options:
   bootstrap_servers: {description: "The broker to ask, as C(host:port).", type: str, required: true}
