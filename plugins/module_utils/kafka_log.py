@@ -110,6 +110,6 @@ def deleted_faults(data_dir: str) -> list[str]:
         return []
     return [
         f"kafka_users is a list without {', '.join(names)}: somebody has deleted that by hand, and a broker that "
-        "restarts now may let nobody in. Make it again with any password, `kafka-configs.sh --alter --entity-type users "
-        f"--entity-name {names[0]} --add-config SCRAM-SHA-512=[password=…]`, and leave it (docs/kafka.md, KRaft)."
+        "restarts now may let nobody in. Make it again with any password, `kafka-configs.sh --alter --entity-type "
+        f"users --entity-name {names[0]} --add-config SCRAM-SHA-512=[password=…]`, and leave it (docs/kafka.md, KRaft)."
     ]
