@@ -281,9 +281,9 @@ def kafka_disk_rules(
         return broken(
             "mode",
             mode,
-            f"the records in {folder} were written in the mode {found}, and this bundle has no way yet to take them "
-            "over into another one.",
-            f"Set kafka_mode to {found} (docs/kafka.md, KRaft), or move {folder} away to start with an empty one.",
+            f"the records in {folder} were written in the mode {found}.",
+            f"Set kafka_mode to {found}, or take them along by playbooks/leave_zookeeper.yml (docs/kafka.md)"
+            + (", with -e back=true." if found == "kraft" else "."),
         )
     if mode != "kraft" or len(brokers) < 2:
         return []

@@ -17,6 +17,7 @@ from ansible.module_utils.host_ports import port_faults
 from ansible.module_utils.host_ssh import ssh_ports
 from ansible.module_utils.host_storage import storage_faults
 from ansible.module_utils.kafka_cluster import cluster_faults
+from ansible.module_utils.kafka_log import deleted_faults
 from ansible.module_utils.site_environment import database_of, read
 
 DOCUMENTATION = r"""
@@ -31,8 +32,9 @@ options:
     description: >-
       The questions of each role, by its name: C(ports) (variable, port, address, unit, socket_activated), C(storage)
       (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
-      C(packages) (names), C(settings) (patterns of keys, by the path of a file of properties), C(present) (paths, or
-      patterns of them), C(pythons) (paths of interpreters), C(calendars) (as systemd.time(7) writes them).
+      C(deleted) (Kafka's folder, for users that were deleted in its log), C(packages) (names), C(settings) (patterns of
+      keys, by the path of a file of properties), C(present) (paths, or patterns of them), C(pythons) (paths of
+      interpreters), C(calendars) (as systemd.time(7) writes them).
     type: dict
     required: true
 author:
@@ -171,6 +173,8 @@ def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) ->
         faults += storage_faults(storage)
     if asked.get("cluster"):
         faults += cluster_faults(**asked["cluster"])
+    if asked.get("deleted"):
+        faults += deleted_faults(asked["deleted"])
     pythons = {}
     for python in asked.get("pythons", []):
         code, out = 1, ""
