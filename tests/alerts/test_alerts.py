@@ -381,7 +381,7 @@ def test_the_password_reaches_the_mail_server_and_nothing_else(watched: Watched)
         found = host.run(f"grep -rl {secret} /etc /run /var/lib 2>/dev/null").stdout.split()
         assert found == [PASSWORD]
         assert host.check_output("stat -c '%%a %%U:%%G' %s", PASSWORD) == "640 root:prometheus"
-        told = host.check_output("curl -s http://127.0.0.1:9093/api/v2/status")
+        told = host.check_output("curl -s http://127.0.0.1:9094/api/v2/status")
         assert "auth_username: lab" in told
         assert secret not in told + host.check_output("ps -eo args | grep -v grep")
     finally:
