@@ -110,7 +110,7 @@ def database_faults(
     Args:
         sites: what the inventory says.
         there: where the rows of each site of the host are, as the module host_look has seen it.
-        server: what `site_database` says, and ``backed_up``, whether the host makes snapshots.
+        server: what `site_database` says, and ``backed_up``, the sites that the host makes snapshots of.
         empty: whether a site may begin without its rows.
     """
     found = []
@@ -122,7 +122,7 @@ def database_faults(
         if wanted == "postgresql" and server.get("fault"):
             found.append(f"{where}: {server['fault']}")
             continue
-        if wanted == "postgresql" and server.get("newer") and server.get("backed_up"):
+        if wanted == "postgresql" and server.get("newer") and name in server.get("backed_up", ()):
             found.append(
                 f"{where}: the Debian of {server['host']} is newer than this host's, whose pg_dump makes no snapshot "
                 "of it. Upgrade this host first, or leave backup_repository empty until then."

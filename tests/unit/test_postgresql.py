@@ -196,7 +196,7 @@ OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
         (
             {"database": "postgresql"},
             {},
-            {**AWAY, "newer": True, "backed_up": True},
+            {**AWAY, "newer": True, "backed_up": ["lab"]},
             "sites.lab.database is postgresql: the Debian of db1 is newer than this host's, whose pg_dump makes no "
             "snapshot of it. Upgrade this host first, or leave backup_repository empty until then.",
         ),
