@@ -192,7 +192,7 @@ OWN = {"DATABASE_URL": "postgresql://lab@db.example.org/lab"}
             {"fault": "nobody has one. Add it."},
             "sites.lab.database is postgresql: nobody has one. Add it.",
         ),
-        ({"database": "postgresql"}, {}, {**AWAY, "newer": True}, ""),
+        ({"database": "postgresql"}, {}, {**AWAY, "newer": True, "backed_up": ["other"]}, ""),
         (
             {"database": "postgresql"},
             {},
