@@ -60,6 +60,7 @@ class Server:
         kill = {
             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK),
             "ANSIBLE_CALLBACKS_ENABLED": "stop_after",
+            "ANSIBLE_STDOUT_CALLBACK": "default",
             "SWITCHBOARD_STOP_AFTER": stop_after,
         }
         before = ["setsid", "--wait", "env"] if stop_after else []  # it kills its process group
