@@ -489,7 +489,7 @@ def test_a_restore_that_fails_opens_the_site_on_every_host(web: Web) -> None:
     finally:
         web.output(FIRST, "mv", f"{program}.kept", program)
     assert run.code != 0, run.output[-4000:]
-    assert "What was there is there again, and served." in run.output
+    assert "PostgreSQL's database graphspace on" in run.output
     assert {name: graphspace_units(web, name) for name in HOSTS} == before
     assert [closed(web, name) for name in HOSTS] == [False, False]
     web.whole(10)
