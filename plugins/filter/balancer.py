@@ -144,7 +144,7 @@ def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -
                     f"sites.{site}.tls is forwarded: the hosts of the group loadbalancer take TLS off by themselves. "
                     "Write acme, ca or files."
                 )
-            elif not own.get("apache_trusted_proxies"):
+            elif host in groups.get("web", []) and not own.get("apache_trusted_proxies"):
                 found.append(
                     f"sites.{site}.tls is forwarded: nobody is believed to have taken TLS off. List the addresses of "
                     "your balancer in apache_trusted_proxies."

@@ -9,13 +9,14 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 LINES = 1000  # events that the history keeps
 RECENT = 3600  # seconds in which a pack may wait for its release
+PAUSED = ".paused.json"  # in the home of a site that is closed here while another host restores it
 PAUSE = 0.5  # seconds between two attempts to take the lock
 
 
@@ -145,7 +146,8 @@ class Releases:
 
     def switch(self, release: str) -> None:
         """Point the link at a release in one step (rename(2) is atomic)."""
-        self.lend(release)
+        with suppress(OSError):  # without room for it the way back must be open all the same
+            self.lend(release)
         draft = self.home / ".current.new"
         draft.unlink(missing_ok=True)
         draft.symlink_to(os.path.join("releases", release))
@@ -175,8 +177,14 @@ class Releases:
                 0o644,
             )
         for name, path in missing.items():
-            (folder / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            os.link(path, folder / name, follow_symlinks=False)
+            with suppress(
+                OSError
+            ):  # no room, or the release has a file where the other has a folder
+                for place in reversed(Path(name).parents):
+                    if not (folder / place).is_dir():
+                        (folder / place).mkdir()
+                        (folder / place).chmod(0o755)  # Apache serves it, whatever the umask
+                os.link(path, folder / name, follow_symlinks=False)
 
     def lent(self, release: str) -> list[str]:
         """Return the static files that a release has from others, relative to its folder of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,8 +80,9 @@ class Certbot:
         self.config = Path(self.params["config"])
         self.directory: str = self.params["directory"]
         address, _, port = self.params["listen"].rpartition(":")
-        self.answers = {"authenticator": "webroot", "webroot_path": self.params["webroot"]}
-        self.flags = ["--webroot", "--webroot-path", self.params["webroot"]]
+        webroot = os.path.abspath(self.params["webroot"])  # as certbot keeps it
+        self.answers = {"authenticator": "webroot", "webroot_path": webroot}
+        self.flags = ["--webroot", "--webroot-path", webroot]
         if port:
             address = address.strip("[]")
             self.answers = {
@@ -104,12 +106,11 @@ class Certbot:
         return str(out)
 
     def names(self, site: str) -> list[str]:
-        """Return the names that the certificate of a site is for; none where there is no certificate."""
-        path = self.config / "live" / site / "cert.pem"
-        if not path.is_file():
-            return []
-        words = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", str(path)]
-        return sorted(re.findall(r"DNS:([^,\s]+)", self.run(words, str(path), "it can't be read")))
+        """Return the names that the certificate of a site is for; none where there is none that can be read."""
+        path = str(self.config / "live" / site / "cert.pem")
+        words = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", path]
+        code, out, _ = self.module.run_command(words, environ_update={"LC_ALL": "C"})
+        return [] if code else sorted(re.findall(r"DNS:([^,\s]+)", out))
 
     def other(self, site: Mapping[str, Any]) -> dict[str, str]:
         """Return what certbot's renewals of a site go by and is not what is wanted, by its name there, as texts."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ansible.module_utils import wsgi_group
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_history import Refused, Releases, locked, put
+from ansible.module_utils.site_history import PAUSED, Refused, Releases, locked, put
 from ansible.module_utils.site_serving import RENEW_SECONDS, SERVING, Serving, is_service
+from ansible.module_utils.systemd_units import Broken
 
 DOCUMENTATION = r"""
 ---
@@ -124,7 +125,7 @@ def main() -> None:
     )
     params = module.params
     home = Releases(Path(params["home"]))
-    state = home.home / ".paused.json"
+    state = home.home / PAUSED
     if module.check_mode:
         module.exit_json(changed=params["state"] == "paused" or state.is_file(), units=[])
     try:
@@ -132,7 +133,7 @@ def main() -> None:
             changed = params["state"] == "paused" or state.is_file()
             step = paused if params["state"] == "paused" else resumed
             units = step(Serving.of(params, module.run_command), state)
-    except (Refused, OSError) as error:
+    except (Refused, Broken, OSError) as error:
         module.fail_json(msg=f"Site {params['site']}: {error}")
     module.exit_json(changed=changed, units=units)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release, differences
-from ansible.module_utils.site_history import Refused, Releases, attempts, locked
+from ansible.module_utils.site_history import PAUSED, Refused, Releases, attempts, locked
 from ansible.module_utils.site_move import MOVING, Move
 from ansible.module_utils.site_serving import SERVING, Serving
 
@@ -393,6 +393,12 @@ def main() -> None:
     )
     serving = Serving.of(params, module.run_command)
     try:
+        if (paused := releases.home / PAUSED).is_file():
+            raise Refused(
+                "a restore was interrupted while the site was closed for it on this host. Run playbooks/restore.yml "
+                f"-e site={params['site']} again; or, to go on with the rows as they are, remove {paused}, run this "
+                "again, and open the site with playbooks/maintenance.yml."
+            )
         if module.check_mode:
             module.exit_json(**Change(params, releases, serving).predicted())
         if not releases.home.is_dir():

@@ -126,6 +126,24 @@ def test_another_service_name_or_way_asks_anew(
         assert host.run(**change)["reasons"] == []
 
 
+def test_a_webroot_is_the_same_with_a_slash_at_its_end(host: Host) -> None:
+    """certbot keeps it without, and would be asked anew in each run."""
+    host.run(webroot="/webroot/")
+    host.asked()
+    assert host.run(webroot="/webroot/")["reasons"] == []
+    assert host.asked() == []
+
+
+def test_a_certificate_that_cannot_be_read_is_asked_for_anew(host: Host) -> None:
+    host.run()
+    host.asked()
+    (host.home / "live" / "lab" / "cert.pem").write_text("")  # a full disk left it so
+    assert host.run(check=True)["changed"]
+    assert host.run()["changed"]
+    assert len(host.asked()) == 1
+    assert host.run()["reasons"] == []
+
+
 def test_the_service_learns_of_another_address(host: Host) -> None:
     host.run(email="one@example.org")
     assert "--email" in host.asked()[0]

@@ -143,6 +143,7 @@ def test_a_balancer_of_ones_own_is_named_where_it_takes_tls_off() -> None:
     alone = {"web": GROUPS["web"]}
     (found,) = web_cluster_faults(alone, some, "one")
     assert found.endswith("List the addresses of your balancer in apache_trusted_proxies.")
+    assert web_cluster_faults(alone, some, "front") == [], "a host without Apache believes nobody"
     some["one"]["apache_trusted_proxies"] = ["10.0.0.9"]
     assert web_cluster_faults(alone, some, "one") == []
 

@@ -167,6 +167,35 @@ def test_a_release_offers_the_hashed_files_of_those_that_are_kept(releases: Rele
     assert sorted(hashed.path("d").rglob("*")) == before
 
 
+def test_what_cannot_be_lent_keeps_nobody_from_the_way_back(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = Releases(releases.home, r"\.[0-9a-f]{12}\.js$")
+    for name in "abc":
+        (hashed.path(name) / "static").mkdir()
+    # where the newer one has a file, the older has a folder
+    (hashed.path("c") / "static" / "app").touch()
+    (hashed.path("b") / "static" / "app" / "parts").mkdir(parents=True)
+    (hashed.path("b") / "static" / "app" / "parts" / "one.0123456789ab.js").touch()
+    (hashed.path("a") / "static" / "two.0123456789ab.js").touch()
+    hashed.switch("c")
+    assert (hashed.current / "static" / "two.0123456789ab.js").is_file()
+    umask = os.umask(0o077)
+    try:
+        hashed.switch("a")
+    finally:
+        os.umask(umask)
+    assert (hashed.current / "static" / "app" / "parts").stat().st_mode & 0o777 == 0o755
+
+    def full(*of: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("plugins.module_utils.site_history.put", full)
+    (hashed.path("a") / "static" / "three.0123456789ab.js").touch()
+    hashed.switch("b")
+    assert hashed.live() == "b"
+
+
 def test_without_a_pattern_a_release_offers_its_own_files_alone(releases: Releases) -> None:
     for name in "ac":
         (releases.path(name) / "static").mkdir()

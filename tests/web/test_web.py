@@ -478,6 +478,26 @@ def test_a_restore_closes_the_site_on_every_host_and_opens_it_again(web: Web) ->
     web.whole(10)
 
 
+def test_nothing_is_restored_while_another_host_serves(web: Web) -> None:
+    """It can't be closed there; what it needs for that is in order again when the next restore comes, just below."""
+    folder = "/var/lib/switchboard/maintenance"
+    before = web.output(
+        FIRST, "ls", "/srv/graphspace"
+    )  # what was there before a restore is kept beside it
+    web.output(SECOND, "sh", "-c", f"mv {folder} {folder}.kept && touch {folder}")
+    try:
+        run = web.play("restore", site="graphspace", restore_confirmed=True)
+    finally:
+        web.output(SECOND, "sh", "-c", f"rm {folder} && mv {folder}.kept {folder}")
+    assert run.code != 0
+    assert f"it could not be closed on {SECOND}" in run.output
+    assert web.output(FIRST, "ls", "/srv/graphspace") == before
+    assert not closed(web, FIRST)
+    web.whole(10)
+    run = web.play("deploy", "--limit", SECOND, site="graphspace")
+    assert "a restore was interrupted while the site was closed for it on this host" in run.output
+
+
 def test_a_restore_that_fails_opens_the_site_on_every_host(web: Web) -> None:
     """The first host can't load the dump; the second had been closed meanwhile."""
     program = "/usr/bin/pg_restore"
