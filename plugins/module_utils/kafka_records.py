@@ -15,6 +15,7 @@ from ansible.module_utils.kafka_files import Match, Partition, Record, Sink, fil
 INIT_PRODUCER_ID = 22  # API key
 COORDINATOR_LOAD_IN_PROGRESS = 14  # what a broker says that waits for its next thousand numbers
 IDLE = 60.0  # seconds without any progress
+OPEN = 90.0  # the same behind an open transaction: brokers abort those of most clients after 60 to 70
 CHECKED = 2_000  # records between two looks at the free space
 BATCH = 16_384  # bytes, below any max.message.bytes that makes sense
 
@@ -53,16 +54,27 @@ def consumer(server: str, login: Mapping[str, str], **more: Any) -> Any:
 
 
 def read_all(
-    client: Any, begin: Mapping[Partition, int], see: Callable[[Partition, Record], None]
+    client: Any,
+    begin: Mapping[Partition, int],
+    see: Callable[[Partition, Record], None],
+    ends: Mapping[Partition, int] | None = None,
 ) -> None:
     """Read partitions from an offset each to their ends, -2 being the first that is there.
 
+    Args:
+        client: as `consumer` returns it. What it takes for the end is the beginning of an open transaction, behind
+            which others may have written.
+        begin: the offsets.
+        see: what is done with each record.
+        ends: how far each partition has to be read at least.
+
     Raises:
-        RecordsError: a broker refuses, or says nothing for a minute.
+        RecordsError: a broker refuses, or says nothing for a minute, or a transaction stays open.
     """
     from confluent_kafka import KafkaError, TopicPartition
 
-    left, moving = set(begin), time.monotonic()
+    left, moving, ends = set(begin), time.monotonic(), ends or {}
+    held: set[Partition] = set()
     if not left:
         return
     client.assign([TopicPartition(*partition, offset) for partition, offset in begin.items()])
@@ -70,14 +82,20 @@ def read_all(
         for message in client.consume(500, 0.5):
             error, partition = message.error(), (message.topic(), message.partition())
             if error and error.code() == KafkaError._PARTITION_EOF:
-                left.discard(partition)
+                behind = message.offset() < ends.get(partition, 0)
+                (held.add if behind else left.discard)(partition)
             elif error and not error.retriable():
                 raise RecordsError(f"{message.topic()}: {error.str()}")
             elif not error:
                 see(partition, record(message))
             moving = time.monotonic()
-        if time.monotonic() - moving > IDLE:
+        if time.monotonic() - moving > (OPEN if left <= held else IDLE):
             names = ", ".join(sorted({name for name, _ in left}))
+            if left <= held:
+                raise RecordsError(
+                    f"a transaction is open in {names}, and hides what came after it. End its program, or the "
+                    "transaction by `kafka-transactions.sh abort`"
+                )
             raise RecordsError(f"nothing came of {names} for {IDLE:.0f} seconds")
 
 
@@ -87,6 +105,7 @@ def fetch(
     folder: Path,
     partitions: Iterable[Partition],
     least_mb: int,
+    whole: bool = False,
 ) -> dict[Partition, int]:
     """Bring what is lacking of partitions into a folder, and return how many records each file has.
 
@@ -96,6 +115,7 @@ def fetch(
         folder: where the files are.
         partitions: which.
         least_mb: MiB that have to stay free there.
+        whole: whether nobody writes any more, so that all that was written is to be read.
     """
     sinks = {partition: Sink(file_of(folder, partition)) for partition in partitions}
     seen = 0
@@ -115,12 +135,28 @@ def fetch(
     client = consumer(server, login)
     try:
         begin = {key: sink.last + 1 if sink.count else -2 for key, sink in sinks.items()}
-        read_all(client, begin, see)
+        read_all(client, begin, see, ends_of(server, login, sinks) if whole else None)
     finally:
         client.close()
         for sink in sinks.values():
             sink.close()
     return {partition: sink.count for partition, sink in sinks.items()}
+
+
+def ends_of(
+    server: str, login: Mapping[str, str], partitions: Iterable[Partition]
+) -> dict[Partition, int]:
+    """Return the high watermark of each partition, open transactions or not."""
+    from confluent_kafka import TopicPartition
+
+    client = consumer(server, login, **{"isolation.level": "read_uncommitted"})
+    try:
+        return {
+            key: client.get_watermark_offsets(TopicPartition(*key), timeout=30)[1]
+            for key in partitions
+        }
+    finally:
+        client.close()
 
 
 def there(

@@ -147,7 +147,8 @@ class Move:
             for path in self.folder.glob("*.records"):
                 path.unlink()
         some = self.partitions(plan)
-        counts = fetch(self.server, self.login, self.folder, some, self.options["minimum_mb"])
+        least = self.options["minimum_mb"]
+        counts = fetch(self.server, self.login, self.folder, some, least, whole)
         if whole:
             groups = committed(self.server, self.login, some)
             plan["groups"] = {
