@@ -15,7 +15,7 @@ from ansible.module_utils.kafka_files import Match, Partition, Record, Sink, fil
 INIT_PRODUCER_ID = 22  # API key
 COORDINATOR_LOAD_IN_PROGRESS = 14  # what a broker says that waits for its next thousand numbers
 IDLE = 60.0  # seconds without any progress
-OPEN = 90.0  # the same behind an open transaction: brokers abort those of most clients after 60 to 70
+OPEN = 90.0  # the same where a transaction is open; brokers abort most of them after 60 to 70
 CHECKED = 2_000  # records between two looks at the free space
 BATCH = 16_384  # bytes, below any max.message.bytes that makes sense
 

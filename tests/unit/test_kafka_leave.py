@@ -110,6 +110,7 @@ SETTINGS = {
     "folder": "/data",
     "minimum_mb": 1024,
     "brokers": 1,
+    "held": False,
     "back": False,
     "finish": False,
 }
@@ -137,6 +138,7 @@ def decided(
         ([{"mode": "kraft", "aside": True, "records": WHOLE}], {}, "go on"),
         ([{"mode": "", "aside": True, "records": WHOLE}, {}, {}], {}, "go on"),
         ([MOVED], {}, "again"),
+        ([MOVED], {"held": True}, "go on"),  # the one before has not let clients in
         ([MOVED], {"finish": True}, "finish"),
         ([MOVED], {"back": True, "mode": "zookeeper"}, "back"),
         ([{}], {"back": True, "mode": "zookeeper"}, "back"),  # where it was closed alone
@@ -161,6 +163,12 @@ def test_each_run_goes_on_where_the_one_before_ended(
         ([{"mode": "kraft"}], {}, {"back": True, "mode": "zookeeper"}, "back is true: there is no"),
         ([{}], {}, {"finish": True}, "finish is true: nothing waits for it"),
         ([{}, MOVED], {}, {"finish": True}, "finish is true: nothing waits for it"),
+        (
+            [MOVED],
+            {},
+            {"finish": True, "held": True},
+            "finish is true: the move is not at its end.",
+        ),
         ([{"aside": True}], {}, {}, "kafka_data_dir is /data: bus1 has /data.zookeeper too"),
         ([{"mode": "", "aside": True}], {}, {}, "bus1 lacks the records in /data.records."),
         ([{}, {"mode": ""}], {}, {}, "bus2 has none of ZooKeeper's there, and others have."),
