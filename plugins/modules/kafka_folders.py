@@ -26,7 +26,8 @@ options:
   state:
     description: >-
       C(looked) changes nothing; C(aside) puts the folder aside; C(back) brings it back, and puts the one that was in
-      its place aside, with the time in its name; C(forgotten) removes what was put aside.
+      its place aside, with the time in its name; C(forgotten) removes what was put aside. C(back) removes the records
+      too, and C(forgotten) leaves them, since they say that there is something to finish.
     type: str
     choices: [looked, aside, back, forgotten]
     default: looked
@@ -84,7 +85,7 @@ def change(state: str, data: Path, aside: Path, records: Path) -> list[tuple[str
         if data.exists():
             steps = [(str(data), f"{data}.kraft-{time.strftime('%Y%m%dT%H%M%S')}")]
         steps += [(str(aside), str(data))]
-    removed = {"back": [records], "forgotten": [aside, records]}.get(state, [])
+    removed = {"back": [records], "forgotten": [aside]}.get(state, [])
     return steps + [(str(folder), "") for folder in removed if folder.exists()]
 
 

@@ -228,6 +228,8 @@ def test_folders_go_aside_and_come_back(tmp_path: Path) -> None:
     assert not records.exists()
     assert not folders(data, "back")["changed"]
     folders(data, "aside")
+    records.mkdir()
     folders(data, "forgotten")
     assert not aside.exists()
+    assert records.exists(), "another run would know nothing of an end that was interrupted"
     assert kept.exists()
