@@ -76,7 +76,10 @@ class Move:
         self.folder = Path(options["folder"])
         self.login = login_of(options["config"]) if options["config"] else {}
         self.admin = Cluster(self.server, 30, self.login)
-        self.access = Access(self.server, self.login, 30) if self.login else None
+
+    def access(self) -> Access | None:
+        """Connect for what is asked of users; a broker closes a connection that is not used for ten minutes."""
+        return Access(self.server, self.login, 30) if self.login else None
 
     # -- the plan, which says what is in the folder ------------------------------------------------------
 
@@ -122,16 +125,16 @@ class Move:
         plan: Plan = {"topics": self.admin.find(names, names), "acls": [], "quotas": {}}
         for topic in plan["topics"].values():
             del topic["config"]
-        if self.access:
+        if access := self.access():
             declared = set(self.options["users"])
-            by_hand = sorted(self.access.users().keys() - declared)
+            by_hand = sorted(access.users().keys() - declared)
             if by_hand and not self.options["leave_users"]:
                 raise Refused(
                     f"kafka_users lacks {', '.join(by_hand)}: somebody has made them by hand, and nobody can read "
                     "their passwords. Declare them with a password, or leave them behind with -e leave_users=true."
                 )
-            plan["acls"] = sorted(acl for acl in self.access.acls() if acl.user not in declared)
-            quotas = self.access.quotas()
+            plan["acls"] = sorted(acl for acl in access.acls() if acl.user not in declared)
+            quotas = access.quotas()
             plan["quotas"] = {name: quotas[name] for name in quotas.keys() - declared}
         numbers = []
         for address, _ in told["brokers"].values():
@@ -182,11 +185,11 @@ class Move:
             if have[name, number] != count:
                 raise RecordsError(f"{name}-{number} has {have[name, number]} of {count} records")
         used = commit(self.server, self.login, plan["groups"])
-        if self.access:
+        if access := self.access():
             acls = {Acl(*one) for one in plan["acls"]}
-            self.access.change_acls(acls - self.access.acls(), [])
+            access.change_acls(acls - access.acls(), [])
             if plan["quotas"]:
-                self.access.change_quotas(plan["quotas"])
+                access.change_quotas(plan["quotas"])
         self.save({**plan, "written": True})
         for partition in counts:
             file_of(self.folder, partition).unlink(missing_ok=True)

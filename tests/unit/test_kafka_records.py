@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from ansible.module_utils import kafka_records
 from ansible.module_utils.kafka_files import Record
 from ansible.module_utils.kafka_records import RecordsError, read_all
+
+from plugins.modules import kafka_records as module
 
 EOF, PART = -191, ("a", 0)
 
@@ -85,3 +88,34 @@ def test_a_transaction_that_stays_open_is_told() -> None:
         read_all(Client(Message(1, end=True)), {PART: -2}, lambda *_: None, {PART: 4})
     with pytest.raises(RecordsError, match="nothing came of a for"):
         read_all(Client(), {PART: -2}, lambda *_: None, {PART: 4})
+
+
+def test_users_are_asked_over_a_connection_that_is_as_old_as_the_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A broker closes those that nobody uses for ten minutes, and records may take longer."""
+    done = list[str]()
+
+    class Access:
+        def __init__(self, *_: Any) -> None:
+            done.append("connect")
+
+        def acls(self) -> set[Any]:
+            return set()
+
+        def change_acls(self, *_: Any) -> None:
+            done.append("acls")
+
+    login = tmp_path / "login"
+    login.write_text("security.protocol=SASL_SSL\n")
+    monkeypatch.setattr(module, "Access", Access)
+    monkeypatch.setattr(module, "Cluster", lambda *_: SimpleNamespace(find=lambda *_: {}))
+    monkeypatch.setattr(module, "there", lambda *_: {})
+    monkeypatch.setattr(module, "send", lambda *_: done.append("send"))
+    monkeypatch.setattr(module, "commit", lambda *_: [])
+    for name in ("skip_numbers", "make"):
+        monkeypatch.setattr(module.Move, name, lambda *_: None)
+    options = {"bootstrap_servers": "x:1", "config": str(login), "folder": str(tmp_path)}
+    plan = {"producers": 0, "topics": {}, "counts": [], "groups": {}, "acls": [], "quotas": {}}
+    module.Move(options).write(plan)
+    assert done == ["send", "connect", "acls"]
