@@ -173,15 +173,20 @@ def there(
         login: as `fetch` takes it.
         folder: of the files.
         counts: how many each of them has.
-        policies: the settings of each topic. A compacted one is counted, since Kafka may have removed some again.
+        policies: the settings that each topic has, its own or the brokers'. A compacted one is counted, since Kafka may
+            have removed some again.
+
+    Raises:
+        RecordsError: a partition is full, and of something else.
     """
     from confluent_kafka import TopicPartition
 
     found, matches, client = {}, {}, consumer(server, login)
+    highs: dict[Partition, int] = {}
     try:
         for partition, count in counts.items():
             low, high = client.get_watermark_offsets(TopicPartition(*partition), timeout=30)
-            own = policies.get(partition[0], {})
+            own, highs[partition] = policies.get(partition[0], {}), high
             if high == 0 or "compact" in own.get("cleanup.policy", ""):
                 found[partition] = min(high, count)
                 continue
@@ -190,6 +195,11 @@ def there(
         read_all(client, dict.fromkeys(matches, -2), lambda key, one: matches[key].see(one))
     finally:
         client.close()
+    for (name, number), match in matches.items():
+        if match.found == 0 < counts[name, number] <= highs[name, number]:
+            raise RecordsError(
+                f"{name}-{number} has {highs[name, number]} records already, and none as it was"
+            )
     return {**found, **{key: match.found for key, match in matches.items()}}
 
 
@@ -227,7 +237,7 @@ def send(
         for number, (_, one) in enumerate(records_of(file_of(folder, partition))):
             if number < begun:
                 continue
-            when = {"timestamp": one.time} if one.time >= 0 else {}
+            when = {"timestamp": one.time} if one.time > 0 else {}
             words = {
                 "partition": partition[1],
                 "headers": list(one.headers),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ class Move:
         self.skip_numbers(plan["producers"])
         self.make(plan["topics"])
         counts = {(name, number): count for name, number, count in plan["counts"]}
-        policies = {name: topic["own"] for name, topic in plan["topics"].items()}
+        policies = self.policies(list(plan["topics"]))
         have = there(self.server, self.login, self.folder, counts, policies)
         rest = {
             partition: have[partition]
@@ -225,6 +226,20 @@ class Move:
         if settings:
             self.admin.configure(settings, found)
         self.admin.wait_for_leaders({name: topic["partitions"] for name, topic in topics.items()})
+
+    def policies(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Return what topics have of the settings by which records are compared, their own or the brokers'."""
+        found: dict[str, dict[str, str]] = {name: {} for name in names}
+        end = time.monotonic() + 30
+        with Connection(self.server, self.login, 30) as connection:
+            for key in ("cleanup.policy", "message.timestamp.type"):
+                while len(told := connection.settings(names, key)) < len(names):
+                    if time.monotonic() > end:
+                        raise RecordsError(f"no {key} of {', '.join(found.keys() - told.keys())}")
+                    time.sleep(0.2)  # until the broker has heard of them; the time-out above raises
+                for name, value in told.items():
+                    found[name][key] = value
+        return found
 
     def skip_numbers(self, first: int) -> None:
         """Let no producer have a number that one of the other cluster has, since Kafka would take it for that one."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible.module_utils import kafka_records
-from ansible.module_utils.kafka_files import Record
-from ansible.module_utils.kafka_records import RecordsError, read_all
+from ansible.module_utils.kafka_files import Record, Sink, file_of
+from ansible.module_utils.kafka_records import RecordsError, read_all, there
 
 from plugins.modules import kafka_records as module
 
@@ -55,6 +56,12 @@ class Client:
 
     def assign(self, _: Any) -> None:
         """Take what it is given."""
+
+    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
+        return 0, 2
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def consume(self, _: int, __: float) -> list[Message]:
         return [self.messages.pop(0)] if self.messages else []
@@ -113,9 +120,55 @@ def test_users_are_asked_over_a_connection_that_is_as_old_as_the_question(
     monkeypatch.setattr(module, "there", lambda *_: {})
     monkeypatch.setattr(module, "send", lambda *_: done.append("send"))
     monkeypatch.setattr(module, "commit", lambda *_: [])
-    for name in ("skip_numbers", "make"):
+    for name in ("skip_numbers", "make", "policies"):
         monkeypatch.setattr(module.Move, name, lambda *_: None)
     options = {"bootstrap_servers": "x:1", "config": str(login), "folder": str(tmp_path)}
     plan = {"producers": 0, "topics": {}, "counts": [], "groups": {}, "acls": [], "quotas": {}}
     module.Move(options).write(plan)
     assert done == ["send", "connect", "acls"]
+
+
+@pytest.mark.parametrize(
+    ("old", "settings", "found"),
+    [
+        (5, {}, 2),
+        (0, {}, 2),  # librdkafka takes 0 for none
+        (9, {"message.timestamp.type": "LogAppendTime"}, 2),
+        (9, {"cleanup.policy": "compact,delete"}, 2),
+        (9, {}, "a-0 has 2 records already, and none as it was"),
+    ],
+)
+def test_what_came_is_compared_by_what_the_other_cluster_keeps(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    old: int,
+    settings: dict[str, str],
+    found: int | str,
+) -> None:
+    client = Client(Message(0), Message(1), Message(2, end=True))
+    monkeypatch.setattr(kafka_records, "consumer", lambda *_: client)
+    sink = Sink(file_of(tmp_path, PART))
+    for number in range(2):
+        sink.add(Record(number, old, b"key", b"key"))
+    sink.close()
+    asked: tuple[Any, ...] = ("x:1", {}, tmp_path, {PART: 2}, {"a": settings})
+    if isinstance(found, int):
+        assert there(*asked) == {PART: found}
+        return
+    with pytest.raises(RecordsError, match=found):  # or each run would append them once more
+        there(*asked)
+
+
+def test_settings_of_all_brokers_count_for_a_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [
+        {},
+        {"a": "compact"},
+        {"a": "LogAppendTime"},
+    ]  # at first the broker has not heard of it
+    wire = SimpleNamespace(settings=lambda *_: answers.pop(0))
+    monkeypatch.setattr(module, "Connection", lambda *_: nullcontext(wire))
+    monkeypatch.setattr(module, "Cluster", lambda *_: None)
+    move = module.Move({"bootstrap_servers": "x:1", "config": "", "folder": "/x"})
+    assert move.policies(["a"]) == {
+        "a": {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+    }
