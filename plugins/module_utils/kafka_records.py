@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.kafka_client import Connection
-from ansible.module_utils.kafka_files import Match, Partition, Record, Sink, file_of, records_of
+from ansible.module_utils.kafka_files import (
+    Match,
+    Partition,
+    Record,
+    Sink,
+    file_of,
+    packed,
+    records_of,
+)
 
 INIT_PRODUCER_ID = 22  # API key
 COORDINATOR_LOAD_IN_PROGRESS = 14  # what a broker says that waits for its next thousand numbers
 IDLE = 60.0  # seconds without any progress
 OPEN = 90.0  # the same where a transaction is open; brokers abort most of them after 60 to 70
 CHECKED = 2_000  # records between two looks at the free space
+QUEUED = 32 << 20  # bytes that wait to be sent; librdkafka itself would take 1 GiB
 BATCH = 16_384  # bytes, below any max.message.bytes that makes sense
 
 
@@ -214,10 +223,15 @@ def send(
     from confluent_kafka import Producer
 
     failed: list[str] = []
+    queued = 0
 
     def delivered(error: Any, message: Any) -> None:
         if error:
             failed.append(f"{message.topic()}: {error.str()}")
+
+    def judge(left: int) -> None:
+        if failed or left:
+            raise RecordsError(failed[0] if failed else f"{left} records are not acknowledged")
 
     producer = Producer(
         {
@@ -250,11 +264,12 @@ def send(
                 except BufferError:
                     producer.poll(0.1)
             producer.poll(0)
-            if failed:
-                break
-    left = producer.flush(IDLE * 5)
-    if failed or left:
-        raise RecordsError(failed[0] if failed else f"{left} records are not acknowledged")
+            queued += len(packed(one))
+            if queued > QUEUED:
+                judge(producer.flush(IDLE * 5))
+                queued = 0
+            judge(0)
+    judge(producer.flush(IDLE * 5))
 
 
 # -- groups and numbers ----------------------------------------------------------------------------------

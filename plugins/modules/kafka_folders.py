@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,13 @@ def mode(folder: Path) -> str:
 
 
 def size_mb(folder: Path) -> int:
-    """Return how many MiB the files below a folder have."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) >> 20
+    """Return how many MiB the files below a folder have; a broker that runs may remove some meanwhile."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(where, name)).st_size
+    return total >> 20
 
 
 def renamed(old: Path, new: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ansible.module_utils.kafka_files import Match, Record, Sink, moved, packed, records_of
 
 from plugins.filter.kafka_leave import kafka_leave
+from plugins.modules.kafka_folders import size_mb
 from tests.unit.run_module import run_module
 
 RECORDS = [
@@ -233,3 +235,19 @@ def test_folders_go_aside_and_come_back(tmp_path: Path) -> None:
     assert not aside.exists()
     assert records.exists(), "another run would know nothing of an end that was interrupted"
     assert kept.exists()
+
+
+def test_a_file_that_a_broker_removes_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "topic-0").mkdir()
+    for name in ("kept", "gone"):
+        (tmp_path / "topic-0" / name).write_bytes(bytes(1 << 20))
+
+    def lstat(path: Any, *told: Any, _kept: Any = os.lstat, **more: Any) -> Any:
+        if os.fspath(path).endswith("/gone"):
+            raise FileNotFoundError(path)
+        return _kept(path, *told, **more)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert size_mb(tmp_path) == 1

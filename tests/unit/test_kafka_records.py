@@ -172,3 +172,36 @@ def test_settings_of_all_brokers_count_for_a_topic(monkeypatch: pytest.MonkeyPat
     assert move.policies(["a"]) == {
         "a": {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     }
+
+
+class Producer:
+    """A producer that keeps what it is given until it is flushed."""
+
+    def __init__(self, _: Any) -> None:
+        self.waiting, self.most = list[Any](), 0
+
+    def produce(self, *told: Any, **_: Any) -> None:
+        self.waiting.append(told)
+        self.most = max(self.most, len(self.waiting))
+
+    def poll(self, _: float) -> None:
+        """Send nothing."""
+
+    def flush(self, _: float) -> int:
+        self.waiting.clear()
+        return 0
+
+
+def test_records_that_wait_to_be_sent_take_little_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, librdkafka: SimpleNamespace
+) -> None:
+    made = Producer({})
+    librdkafka.Producer = lambda _: made
+    monkeypatch.setattr(kafka_records, "QUEUED", 1000, raising=False)
+    sink = Sink(file_of(tmp_path, PART))
+    for number in range(20):
+        sink.add(Record(number, 5, None, bytes(250)))
+    sink.close()
+    kafka_records.send("x:1", {}, tmp_path, {PART: 0})
+    assert made.waiting == []
+    assert 1 < made.most < 5
