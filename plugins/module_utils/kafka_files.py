@@ -100,11 +100,12 @@ class Sink:
         self.file.truncate(end)
         self.file.seek(end)
 
-    def add(self, record: Record) -> None:
-        """Append a record, unless it is there."""
-        if record.offset > self.last:
-            self.file.write(packed(record))
-            self.last, self.count = record.offset, self.count + 1
+    def add(self, record: Record) -> int:
+        """Append a record, unless it is there; return how many bytes it took."""
+        if record.offset <= self.last:
+            return 0
+        self.last, self.count = record.offset, self.count + 1
+        return self.file.write(packed(record))
 
     def close(self) -> None:
         """Bring all of it to the disk."""

@@ -24,7 +24,7 @@ INIT_PRODUCER_ID = 22  # API key
 COORDINATOR_LOAD_IN_PROGRESS = 14  # what a broker says that waits for its next thousand numbers
 IDLE = 60.0  # seconds without any progress
 OPEN = 90.0  # the same where a transaction is open; brokers abort most of them after 60 to 70
-CHECKED = 2_000  # records between two looks at the free space
+CHECKED = 64 << 20  # bytes between two looks at the free space
 QUEUED = 32 << 20  # bytes that wait to be sent; librdkafka itself would take 1 GiB
 BATCH = 16_384  # bytes, below any max.message.bytes that makes sense
 
@@ -127,19 +127,20 @@ def fetch(
         whole: whether nobody writes any more, so that all that was written is to be read.
     """
     sinks = {partition: Sink(file_of(folder, partition)) for partition in partitions}
-    seen = 0
+    unseen = CHECKED
 
     def see(partition: Partition, found: Record) -> None:
-        nonlocal seen
-        if seen % CHECKED == 0:
+        nonlocal unseen
+        if unseen >= CHECKED:
+            unseen = 0
             numbers = os.statvfs(folder)
             free = numbers.f_bavail * numbers.f_frsize >> 20
             if free < least_mb:
                 raise RecordsError(
-                    f"{folder} has {free} MiB left for them, fewer than the {least_mb} of kafka_disk_minimum_mb"
+                    f"{folder} has {free} MiB left, and {least_mb} have to stay free: kafka_disk_minimum_mb, and what "
+                    "the records take once more. Here they are not compressed. Make room"
                 )
-        seen += 1
-        sinks[partition].add(found)
+        unseen += sinks[partition].add(found)
 
     client = consumer(server, login)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import kafka_records
-from ansible.module_utils.kafka_files import Record, Sink, file_of
+from ansible.module_utils.kafka_files import Record, Sink, file_of, records_of
 from ansible.module_utils.kafka_records import RecordsError, read_all, there
 
 from plugins.modules import kafka_records as module
@@ -205,3 +206,22 @@ def test_records_that_wait_to_be_sent_take_little_memory(
     kafka_records.send("x:1", {}, tmp_path, {PART: 0})
     assert made.waiting == []
     assert 1 < made.most < 5
+
+
+def test_free_space_is_looked_at_before_many_bytes_are_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = Client(*(Message(number) for number in range(9)), Message(9, end=True))
+    looks = iter([100, 100])
+    room = SimpleNamespace(f_bavail=0, f_frsize=1 << 20)
+
+    def look(_: Any) -> SimpleNamespace:
+        room.f_bavail = next(looks, 9)
+        return room
+
+    monkeypatch.setattr(kafka_records, "consumer", lambda *_: client)
+    monkeypatch.setattr(kafka_records, "CHECKED", 100)  # two records
+    monkeypatch.setattr(os, "statvfs", look)
+    with pytest.raises(RecordsError, match="has 9 MiB left, and 50 have to stay free"):
+        kafka_records.fetch("x:1", {}, tmp_path, [PART], 50)
+    assert 2 < len(list(records_of(file_of(tmp_path, PART)))) < 9
