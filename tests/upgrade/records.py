@@ -1,8 +1,8 @@
 """Records of all kinds in topics that somebody has made by hand, run on its host as root: `records.py make|hold|tell`.
 
-`make` makes topics, records, and a group of consumers that has read some. `hold` leaves a transaction open, with records
-behind it. `tell` says as JSON what is there: of each
-partition how many records and a sum over all of them, without their offsets, and what the group reads next.
+`make` makes topics, records, and a group of consumers that has read some. `hold` leaves a transaction open, with
+records behind it. `tell` says as JSON what is there: of each partition how many records and a sum over all of them,
+without their offsets, and what the group reads next.
 """
 
 from __future__ import annotations
