@@ -219,15 +219,19 @@ def kafka_voters_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
     )
 
 
-def _meta(host: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return what meta.properties of a host says, as the preflight has seen it; nothing of an empty disk."""
+def _meta(host: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Return what meta.properties of a host says, as the preflight has seen it; nothing of an empty disk.
+
+    The second one is that of the folder that playbooks/leave_zookeeper.yml has put aside, whose name is longer.
+    """
     settings = host.get("__looked", {}).get("kafka", {}).get("settings", {})
-    return next((told for path, told in settings.items() if path.endswith("/meta.properties")), {})
+    paths = sorted((path for path in settings if path.endswith("/meta.properties")), key=len)
+    return [settings[path] for path in paths] or [{}]
 
 
 def _members(
     hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any], name: str
-) -> dict[str, Mapping[str, str]]:
+) -> dict[str, list[Mapping[str, str]]]:
     """Return what is on the disks of a host and, where there are any, of the other brokers of its cluster."""
     return {
         host["inventory_hostname"]: _meta(host)
@@ -248,9 +252,10 @@ def kafka_cluster_id(hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any],
         brokers: those of the cluster; empty for a broker that is alone.
         name: the host's in the inventory.
     """
-    there = [told["cluster.id"] for told in _members(hosts, brokers, name).values() if told]
-    if there:
-        return there[0]
+    disks = _members(hosts, brokers, name).values()
+    for there in ([told[0] for told in disks], [one for told in disks for one in told[1:]]):
+        if ids := [told["cluster.id"] for told in there if told]:
+            return ids[0]
     seed = json.dumps(brokers if len(brokers) > 1 else name, sort_keys=True, default=str)
     digest = bytearray(hashlib.sha256(f"switchboard kafka {seed}".encode()).digest()[:16])
     digest[0] &= 0x7F  # so that it begins with a letter, not with a hyphen as an option does
@@ -269,7 +274,10 @@ def kafka_disk_rules(
         mode: kafka_mode.
         folder: kafka_data_dir.
     """
-    disks = _members(hosts, brokers if mode == "kraft" else [], name)
+    disks = {
+        host: told[0]
+        for host, told in _members(hosts, brokers if mode == "kraft" else [], name).items()
+    }
     own = disks.get(name, {})
     found = {"0": "zookeeper", "1": "kraft"}.get(own.get("version", ""), mode)
 

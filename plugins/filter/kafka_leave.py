@@ -26,7 +26,8 @@ def kafka_leave(
             records that are on their way.
         told: what the module kafka_state says of the brokers; nothing where they are not asked.
         settings: mode (kafka_mode), version (kafka_version), folder (kafka_data_dir), minimum_mb
-            (kafka_disk_minimum_mb), brokers (how many there are), and the flags back and finish.
+            (kafka_disk_minimum_mb), brokers (how many there are), and the flags held (clients were not let in again),
+            back and finish.
 
     Returns:
         ``do``: ``begin``, ``go on`` where an interrupted run has the records whole, ``again`` where only the sites'
@@ -66,6 +67,12 @@ def kafka_leave(
                 "kafka_data_dir", folder, f"{host} has {folder}.zookeeper too: {STARTED}."
             )
     if settings["finish"]:
+        if settings["held"]:
+            return refused(
+                "finish",
+                "true",
+                "the move is not at its end. Run this without it first, then again.",
+            )
         if records["written"] and set(modes.values()) == {"kraft"}:
             return {"do": "finish", "fault": ""}
         return refused(
@@ -80,7 +87,8 @@ def kafka_leave(
             f"{folder} is empty. There is nothing to move; site.yml sets Kafka up.",
         )
     if records["written"] and set(modes.values()) == {"kraft"}:
-        return {"do": "again", "fault": ""}
+        # a broker that a reboot has stopped does not start alone while it is held
+        return {"do": "go on" if settings["held"] else "again", "fault": ""}
     if aside:
         if records["whole"]:
             return {"do": "go on", "fault": ""}

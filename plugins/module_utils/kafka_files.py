@@ -100,11 +100,12 @@ class Sink:
         self.file.truncate(end)
         self.file.seek(end)
 
-    def add(self, record: Record) -> None:
-        """Append a record, unless it is there."""
-        if record.offset > self.last:
-            self.file.write(packed(record))
-            self.last, self.count = record.offset, self.count + 1
+    def add(self, record: Record) -> int:
+        """Append a record, unless it is there; return how many bytes it took."""
+        if record.offset <= self.last:
+            return 0
+        self.last, self.count = record.offset, self.count + 1
+        return self.file.write(packed(record))
 
     def close(self) -> None:
         """Bring all of it to the disk."""
@@ -126,7 +127,10 @@ def _until(path: Path, offset: int) -> Iterator[Record]:
 
 
 class Match:
-    """How many of a file's records a partition has, in order, whatever others have put between them."""
+    """How many of a file's records a partition has, in order, whatever others have put between them.
+
+    A record with time 0 has that of the moment in the other cluster, since librdkafka takes 0 for none.
+    """
 
     def __init__(self, path: Path, skipped: int, timed: bool) -> None:
         self.rest = (record for _, record in records_of(path))
@@ -145,7 +149,7 @@ class Match:
         if wanted is None:
             return
         one, other = (
-            each.content[0 if self.timed and wanted.time >= 0 else 1 :] for each in (record, wanted)
+            each.content[0 if self.timed and wanted.time > 0 else 1 :] for each in (record, wanted)
         )
         if one == other:
             self._go_on()

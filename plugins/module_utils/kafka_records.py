@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.kafka_client import Connection
-from ansible.module_utils.kafka_files import Match, Partition, Record, Sink, file_of, records_of
+from ansible.module_utils.kafka_files import (
+    Match,
+    Partition,
+    Record,
+    Sink,
+    file_of,
+    packed,
+    records_of,
+)
 
 INIT_PRODUCER_ID = 22  # API key
 COORDINATOR_LOAD_IN_PROGRESS = 14  # what a broker says that waits for its next thousand numbers
 IDLE = 60.0  # seconds without any progress
-CHECKED = 2_000  # records between two looks at the free space
+OPEN = 90.0  # the same where a transaction is open; brokers abort most of them after 60 to 70
+CHECKED = 64 << 20  # bytes between two looks at the free space
+QUEUED = 32 << 20  # bytes that wait to be sent; librdkafka itself would take 1 GiB
 BATCH = 16_384  # bytes, below any max.message.bytes that makes sense
 
 
@@ -53,16 +63,27 @@ def consumer(server: str, login: Mapping[str, str], **more: Any) -> Any:
 
 
 def read_all(
-    client: Any, begin: Mapping[Partition, int], see: Callable[[Partition, Record], None]
+    client: Any,
+    begin: Mapping[Partition, int],
+    see: Callable[[Partition, Record], None],
+    ends: Mapping[Partition, int] | None = None,
 ) -> None:
     """Read partitions from an offset each to their ends, -2 being the first that is there.
 
+    Args:
+        client: as `consumer` returns it. What it takes for the end is the beginning of an open transaction, behind
+            which others may have written.
+        begin: the offsets.
+        see: what is done with each record.
+        ends: how far each partition has to be read at least.
+
     Raises:
-        RecordsError: a broker refuses, or says nothing for a minute.
+        RecordsError: a broker refuses, or says nothing for a minute, or a transaction stays open.
     """
     from confluent_kafka import KafkaError, TopicPartition
 
-    left, moving = set(begin), time.monotonic()
+    left, moving, ends = set(begin), time.monotonic(), ends or {}
+    held: set[Partition] = set()
     if not left:
         return
     client.assign([TopicPartition(*partition, offset) for partition, offset in begin.items()])
@@ -70,14 +91,20 @@ def read_all(
         for message in client.consume(500, 0.5):
             error, partition = message.error(), (message.topic(), message.partition())
             if error and error.code() == KafkaError._PARTITION_EOF:
-                left.discard(partition)
+                behind = message.offset() < ends.get(partition, 0)
+                (held.add if behind else left.discard)(partition)
             elif error and not error.retriable():
                 raise RecordsError(f"{message.topic()}: {error.str()}")
             elif not error:
                 see(partition, record(message))
             moving = time.monotonic()
-        if time.monotonic() - moving > IDLE:
+        if time.monotonic() - moving > (OPEN if left <= held else IDLE):
             names = ", ".join(sorted({name for name, _ in left}))
+            if left <= held:
+                raise RecordsError(
+                    f"a transaction is open in {names}, and hides what came after it. End its program, or the "
+                    "transaction by `kafka-transactions.sh abort`"
+                )
             raise RecordsError(f"nothing came of {names} for {IDLE:.0f} seconds")
 
 
@@ -87,6 +114,7 @@ def fetch(
     folder: Path,
     partitions: Iterable[Partition],
     least_mb: int,
+    whole: bool = False,
 ) -> dict[Partition, int]:
     """Bring what is lacking of partitions into a folder, and return how many records each file has.
 
@@ -96,31 +124,49 @@ def fetch(
         folder: where the files are.
         partitions: which.
         least_mb: MiB that have to stay free there.
+        whole: whether nobody writes any more, so that all that was written is to be read.
     """
     sinks = {partition: Sink(file_of(folder, partition)) for partition in partitions}
-    seen = 0
+    unseen = CHECKED
 
     def see(partition: Partition, found: Record) -> None:
-        nonlocal seen
-        if seen % CHECKED == 0:
+        nonlocal unseen
+        if unseen >= CHECKED:
+            unseen = 0
             numbers = os.statvfs(folder)
             free = numbers.f_bavail * numbers.f_frsize >> 20
             if free < least_mb:
                 raise RecordsError(
-                    f"{folder} has {free} MiB left for them, fewer than the {least_mb} of kafka_disk_minimum_mb"
+                    f"{folder} has {free} MiB left, and {least_mb} have to stay free: kafka_disk_minimum_mb, and what "
+                    "the records take once more. Here they are not compressed. Make room"
                 )
-        seen += 1
-        sinks[partition].add(found)
+        unseen += sinks[partition].add(found)
 
     client = consumer(server, login)
     try:
         begin = {key: sink.last + 1 if sink.count else -2 for key, sink in sinks.items()}
-        read_all(client, begin, see)
+        read_all(client, begin, see, ends_of(server, login, sinks) if whole else None)
     finally:
         client.close()
         for sink in sinks.values():
             sink.close()
     return {partition: sink.count for partition, sink in sinks.items()}
+
+
+def ends_of(
+    server: str, login: Mapping[str, str], partitions: Iterable[Partition]
+) -> dict[Partition, int]:
+    """Return the high watermark of each partition, open transactions or not."""
+    from confluent_kafka import TopicPartition
+
+    client = consumer(server, login, **{"isolation.level": "read_uncommitted"})
+    try:
+        return {
+            key: client.get_watermark_offsets(TopicPartition(*key), timeout=30)[1]
+            for key in partitions
+        }
+    finally:
+        client.close()
 
 
 def there(
@@ -137,15 +183,20 @@ def there(
         login: as `fetch` takes it.
         folder: of the files.
         counts: how many each of them has.
-        policies: the settings of each topic. A compacted one is counted, since Kafka may have removed some again.
+        policies: the settings that each topic has, its own or the brokers'. A compacted one is counted, since Kafka may
+            have removed some again.
+
+    Raises:
+        RecordsError: a partition is full, and of something else.
     """
     from confluent_kafka import TopicPartition
 
     found, matches, client = {}, {}, consumer(server, login)
+    highs: dict[Partition, int] = {}
     try:
         for partition, count in counts.items():
             low, high = client.get_watermark_offsets(TopicPartition(*partition), timeout=30)
-            own = policies.get(partition[0], {})
+            own, highs[partition] = policies.get(partition[0], {}), high
             if high == 0 or "compact" in own.get("cleanup.policy", ""):
                 found[partition] = min(high, count)
                 continue
@@ -154,6 +205,11 @@ def there(
         read_all(client, dict.fromkeys(matches, -2), lambda key, one: matches[key].see(one))
     finally:
         client.close()
+    for (name, number), match in matches.items():
+        if match.found == 0 < counts[name, number] <= highs[name, number]:
+            raise RecordsError(
+                f"{name}-{number} has {highs[name, number]} records already, and none as it was"
+            )
     return {**found, **{key: match.found for key, match in matches.items()}}
 
 
@@ -168,10 +224,15 @@ def send(
     from confluent_kafka import Producer
 
     failed: list[str] = []
+    queued = 0
 
     def delivered(error: Any, message: Any) -> None:
         if error:
             failed.append(f"{message.topic()}: {error.str()}")
+
+    def judge(left: int) -> None:
+        if failed or left:
+            raise RecordsError(failed[0] if failed else f"{left} records are not acknowledged")
 
     producer = Producer(
         {
@@ -191,7 +252,7 @@ def send(
         for number, (_, one) in enumerate(records_of(file_of(folder, partition))):
             if number < begun:
                 continue
-            when = {"timestamp": one.time} if one.time >= 0 else {}
+            when = {"timestamp": one.time} if one.time > 0 else {}
             words = {
                 "partition": partition[1],
                 "headers": list(one.headers),
@@ -204,11 +265,12 @@ def send(
                 except BufferError:
                     producer.poll(0.1)
             producer.poll(0)
-            if failed:
-                break
-    left = producer.flush(IDLE * 5)
-    if failed or left:
-        raise RecordsError(failed[0] if failed else f"{left} records are not acknowledged")
+            queued += len(packed(one))
+            if queued > QUEUED:
+                judge(producer.flush(IDLE * 5))
+                queued = 0
+            judge(0)
+    judge(producer.flush(IDLE * 5))
 
 
 # -- groups and numbers ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ options:
   state:
     description: >-
       C(looked) changes nothing; C(aside) puts the folder aside; C(back) brings it back, and puts the one that was in
-      its place aside, with the time in its name; C(forgotten) removes what was put aside.
+      its place aside, with the time in its name; C(forgotten) removes what was put aside. C(back) removes the records
+      too, and C(forgotten) leaves them, since they say that there is something to finish.
     type: str
     choices: [looked, aside, back, forgotten]
     default: looked
@@ -61,8 +63,13 @@ def mode(folder: Path) -> str:
 
 
 def size_mb(folder: Path) -> int:
-    """Return how many MiB the files below a folder have."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) >> 20
+    """Return how many MiB the files below a folder have; a broker that runs may remove some meanwhile."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(where, name)).st_size
+    return total >> 20
 
 
 def renamed(old: Path, new: Path) -> None:
@@ -84,7 +91,7 @@ def change(state: str, data: Path, aside: Path, records: Path) -> list[tuple[str
         if data.exists():
             steps = [(str(data), f"{data}.kraft-{time.strftime('%Y%m%dT%H%M%S')}")]
         steps += [(str(aside), str(data))]
-    removed = {"back": [records], "forgotten": [aside, records]}.get(state, [])
+    removed = {"back": [records], "forgotten": [aside]}.get(state, [])
     return steps + [(str(folder), "") for folder in removed if folder.exists()]
 
 

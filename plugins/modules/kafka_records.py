@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ class Move:
         self.folder = Path(options["folder"])
         self.login = login_of(options["config"]) if options["config"] else {}
         self.admin = Cluster(self.server, 30, self.login)
-        self.access = Access(self.server, self.login, 30) if self.login else None
+
+    def access(self) -> Access | None:
+        """Connect for what is asked of users; a broker closes a connection that is not used for ten minutes."""
+        return Access(self.server, self.login, 30) if self.login else None
 
     # -- the plan, which says what is in the folder ------------------------------------------------------
 
@@ -122,16 +126,16 @@ class Move:
         plan: Plan = {"topics": self.admin.find(names, names), "acls": [], "quotas": {}}
         for topic in plan["topics"].values():
             del topic["config"]
-        if self.access:
+        if access := self.access():
             declared = set(self.options["users"])
-            by_hand = sorted(self.access.users().keys() - declared)
+            by_hand = sorted(access.users().keys() - declared)
             if by_hand and not self.options["leave_users"]:
                 raise Refused(
                     f"kafka_users lacks {', '.join(by_hand)}: somebody has made them by hand, and nobody can read "
                     "their passwords. Declare them with a password, or leave them behind with -e leave_users=true."
                 )
-            plan["acls"] = sorted(acl for acl in self.access.acls() if acl.user not in declared)
-            quotas = self.access.quotas()
+            plan["acls"] = sorted(acl for acl in access.acls() if acl.user not in declared)
+            quotas = access.quotas()
             plan["quotas"] = {name: quotas[name] for name in quotas.keys() - declared}
         numbers = []
         for address, _ in told["brokers"].values():
@@ -147,7 +151,8 @@ class Move:
             for path in self.folder.glob("*.records"):
                 path.unlink()
         some = self.partitions(plan)
-        counts = fetch(self.server, self.login, self.folder, some, self.options["minimum_mb"])
+        least = self.options["minimum_mb"]
+        counts = fetch(self.server, self.login, self.folder, some, least, whole)
         if whole:
             groups = committed(self.server, self.login, some)
             plan["groups"] = {
@@ -168,7 +173,7 @@ class Move:
         self.skip_numbers(plan["producers"])
         self.make(plan["topics"])
         counts = {(name, number): count for name, number, count in plan["counts"]}
-        policies = {name: topic["own"] for name, topic in plan["topics"].items()}
+        policies = self.policies(list(plan["topics"]))
         have = there(self.server, self.login, self.folder, counts, policies)
         rest = {
             partition: have[partition]
@@ -181,11 +186,11 @@ class Move:
             if have[name, number] != count:
                 raise RecordsError(f"{name}-{number} has {have[name, number]} of {count} records")
         used = commit(self.server, self.login, plan["groups"])
-        if self.access:
+        if access := self.access():
             acls = {Acl(*one) for one in plan["acls"]}
-            self.access.change_acls(acls - self.access.acls(), [])
+            access.change_acls(acls - access.acls(), [])
             if plan["quotas"]:
-                self.access.change_quotas(plan["quotas"])
+                access.change_quotas(plan["quotas"])
         self.save({**plan, "written": True})
         for partition in counts:
             file_of(self.folder, partition).unlink(missing_ok=True)
@@ -221,6 +226,20 @@ class Move:
         if settings:
             self.admin.configure(settings, found)
         self.admin.wait_for_leaders({name: topic["partitions"] for name, topic in topics.items()})
+
+    def policies(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Return what topics have of the settings by which records are compared, their own or the brokers'."""
+        found: dict[str, dict[str, str]] = {name: {} for name in names}
+        end = time.monotonic() + 30
+        with Connection(self.server, self.login, 30) as connection:
+            for key in ("cleanup.policy", "message.timestamp.type"):
+                while len(told := connection.settings(names, key)) < len(names):
+                    if time.monotonic() > end:
+                        raise RecordsError(f"no {key} of {', '.join(found.keys() - told.keys())}")
+                    time.sleep(0.2)  # until the broker has heard of them; the time-out above raises
+                for name, value in told.items():
+                    found[name][key] = value
+        return found
 
     def skip_numbers(self, first: int) -> None:
         """Let no producer have a number that one of the other cluster has, since Kafka would take it for that one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ansible.module_utils.kafka_files import Match, Record, Sink, moved, packed, records_of
 
 from plugins.filter.kafka_leave import kafka_leave
+from plugins.modules.kafka_folders import size_mb
 from tests.unit.run_module import run_module
 
 RECORDS = [
@@ -110,6 +112,7 @@ SETTINGS = {
     "folder": "/data",
     "minimum_mb": 1024,
     "brokers": 1,
+    "held": False,
     "back": False,
     "finish": False,
 }
@@ -137,6 +140,7 @@ def decided(
         ([{"mode": "kraft", "aside": True, "records": WHOLE}], {}, "go on"),
         ([{"mode": "", "aside": True, "records": WHOLE}, {}, {}], {}, "go on"),
         ([MOVED], {}, "again"),
+        ([MOVED], {"held": True}, "go on"),  # the one before has not let clients in
         ([MOVED], {"finish": True}, "finish"),
         ([MOVED], {"back": True, "mode": "zookeeper"}, "back"),
         ([{}], {"back": True, "mode": "zookeeper"}, "back"),  # where it was closed alone
@@ -161,6 +165,12 @@ def test_each_run_goes_on_where_the_one_before_ended(
         ([{"mode": "kraft"}], {}, {"back": True, "mode": "zookeeper"}, "back is true: there is no"),
         ([{}], {}, {"finish": True}, "finish is true: nothing waits for it"),
         ([{}, MOVED], {}, {"finish": True}, "finish is true: nothing waits for it"),
+        (
+            [MOVED],
+            {},
+            {"finish": True, "held": True},
+            "finish is true: the move is not at its end.",
+        ),
         ([{"aside": True}], {}, {}, "kafka_data_dir is /data: bus1 has /data.zookeeper too"),
         ([{"mode": "", "aside": True}], {}, {}, "bus1 lacks the records in /data.records."),
         ([{}, {"mode": ""}], {}, {}, "bus2 has none of ZooKeeper's there, and others have."),
@@ -220,6 +230,24 @@ def test_folders_go_aside_and_come_back(tmp_path: Path) -> None:
     assert not records.exists()
     assert not folders(data, "back")["changed"]
     folders(data, "aside")
+    records.mkdir()
     folders(data, "forgotten")
     assert not aside.exists()
+    assert records.exists(), "another run would know nothing of an end that was interrupted"
     assert kept.exists()
+
+
+def test_a_file_that_a_broker_removes_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "topic-0").mkdir()
+    for name in ("kept", "gone"):
+        (tmp_path / "topic-0" / name).write_bytes(bytes(1 << 20))
+
+    def lstat(path: Any, *told: Any, _kept: Any = os.lstat, **more: Any) -> Any:
+        if os.fspath(path).endswith("/gone"):
+            raise FileNotFoundError(path)
+        return _kept(path, *told, **more)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert size_mb(tmp_path) == 1

@@ -174,6 +174,16 @@ def test_brokers_agree_on_the_id_of_their_cluster() -> None:
     assert kafka_cluster_id(disks(a="", b="other"), [], "a") != "other"
 
 
+def test_a_cluster_keeps_its_id_while_its_folder_is_aside() -> None:
+    aside = disks(a="", b="")
+    for host, told in zip(aside, ({}, {"cluster.id": "old"}), strict=True):
+        host["__looked"]["kafka"]["settings"]["/data.zookeeper/meta.properties"] = told
+    assert kafka_cluster_id(aside, BROKERS, "a") == "old"
+    assert refused(aside, "a") == refused(disks(a="", b=""), "a")
+    aside[0]["__looked"]["kafka"]["settings"]["/data/meta.properties"] = {"cluster.id": "new"}
+    assert kafka_cluster_id(aside, BROKERS, "b") == "new"
+
+
 def test_a_disk_of_another_mode_or_cluster_is_refused() -> None:
     old = disks(a="x", b="x", c="x")
     old[0]["__looked"]["kafka"]["settings"]["/data/meta.properties"]["version"] = "0"

@@ -1,13 +1,15 @@
-"""Records of all kinds in topics that somebody has made by hand, run on its host as root: `records.py make|tell`.
+"""Records of all kinds in topics that somebody has made by hand, run on its host as root: `records.py make|hold|tell`.
 
-`make` makes topics, records, and a group of consumers that has read some. `tell` says as JSON what is there: of each
-partition how many records and a sum over all of them, without their offsets, and what the group reads next.
+`make` makes topics, records, and a group of consumers that has read some. `hold` leaves a transaction open, with
+records behind it. `tell` says as JSON what is there: of each partition how many records and a sum over all of them,
+without their offsets, and what the group reads next.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -27,7 +29,7 @@ COMMON: dict[str, Any] = {
     "log_level": 0,
 }
 TOPICS = {"byhand.raw": {"retention.ms": "-1"}, "byhand.state": {"cleanup.policy": "compact"}}
-PARTITIONS, RECORDS, READ = 2, 3000, 700
+PARTITIONS, RECORDS, READ, HIDDEN = 2, 3000, 700, 5
 LONG_AGO = 1_700_000_000_000
 
 
@@ -63,6 +65,22 @@ def make() -> None:
     consumer.close()
 
 
+def hold() -> None:
+    """Begin a transaction that Kafka itself ends after 100 seconds, and send others' records meanwhile."""
+    changing = Producer(
+        {**COMMON, "transactional.id": "byhand.held", "transaction.timeout.ms": 100_000}
+    )
+    changing.init_transactions(60)
+    changing.begin_transaction()
+    changing.produce("byhand.raw", "never committed", partition=0)
+    changing.flush(60)
+    producer = Producer(COMMON)
+    for number in range(HIDDEN):
+        producer.produce("byhand.raw", f"hidden {number}", partition=0)
+    producer.flush(60)
+    os._exit(0)  # as a program that is killed, which ends nothing
+
+
 def tell() -> dict[str, Any]:
     """Return what is there."""
     consumer, found = Consumer(COMMON), {}
@@ -84,7 +102,7 @@ def tell() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make()
-    else:
+    if sys.argv[1] == "tell":
         print(json.dumps(tell()))
+    else:
+        {"make": make, "hold": hold}[sys.argv[1]]()

@@ -140,18 +140,42 @@ def test_it_goes_back_and_forth_and_comes_to_an_end(server: Server, before: dict
     run = server.play("zookeeper", back=True)
     assert run.code == 0, run.output[-4000:]
     works(server, before, "active")
+    server.root(f"python3 /tmp/by-hand/{RECORDS.name} hold")
+    killed = server.play("kraft", stop_after="Stop Kafka")
+    assert killed.code != 0, killed.output[-4000:]
+    plan = json.loads(server.root(f"cat {DATA}.records/cluster.json"))
+    whole = before["records"]["byhand.raw-0"][0] + 5  # what an open transaction hid
+    assert ["byhand.raw", 0, whole] in plan["counts"]
+    assert server.root("systemctl is-active kafka || true") == "inactive"
+    assert server.root(f"ls -d {DATA} {DATA}.zookeeper || true") == DATA
+    killed = server.play("kraft", stop_after="Write them, and compare")  # which begins once more
+    assert killed.code != 0, killed.output[-4000:]
+    run = server.play("kraft", "preflight")
+    assert run.code != 0
+    run.says("kafka_mode is kraft: Kafka leaves ZooKeeper here, and does not have all of its")
+    run = server.play("kraft", finish=True, finish_confirmed=True)
+    assert run.code != 0
+    run.says("finish is true: the move is not at its end.")
+    server.root("systemctl stop kafka; rm /run/switchboard-kafka-closed")  # as a reboot does
+    server.root("systemctl start kafka")
+    assert server.root("systemctl is-active kafka || true") == "inactive"
     run = server.play("kraft")
     assert run.code == 0, run.output[-4000:]
     result = traffic.stop()
     assert result.right, result
-    works(server, before, "inactive")
+    after = server.records()
+    assert after["records"]["byhand.raw-0"][0] == whole
+    assert {**after["records"], "byhand.raw-0": 0} == {**before["records"], "byhand.raw-0": 0}
+    works(server, after, "inactive")
     run = server.play("kraft", finish=True)
     assert run.code != 0
     run.says("Nothing was removed.")
+    killed = server.play("kraft", finish=True, finish_confirmed=True, stop_after="Remove its data")
+    assert killed.code != 0, killed.output[-4000:]
     run = server.play("kraft", finish=True, finish_confirmed=True)
     assert run.code == 0, run.output[-4000:]
     assert server.root("ls /var/lib/kafka; ls -d /etc/zookeeper || true").split("\n")[0] == "data"
-    works(server, before, "inactive")
+    works(server, after, "inactive")
     run = server.play("kraft", "site")
     assert run.code == 0, run.output[-4000:]
     again = server.play("kraft", "site")
