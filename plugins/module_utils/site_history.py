@@ -171,15 +171,11 @@ class Releases:
         missing = {name: path for name, path in lent.items() if not os.path.lexists(folder / name)}
         if missing:
             # before the first link: what a killed run has lent is known as such
-            put(
-                listed,
-                "".join(f"{name}\n" for name in sorted({*self.lent(release), *missing})),
-                0o644,
-            )
+            names = sorted({*self.lent(release), *missing})
+            put(listed, "".join(f"{name}\n" for name in names), 0o644)
         for name, path in missing.items():
-            with suppress(
-                OSError
-            ):  # no room, or the release has a file where the other has a folder
+            # no room, or the release has a file where the other has a folder
+            with suppress(OSError):
                 for place in reversed(Path(name).parents):
                     if not (folder / place).is_dir():
                         (folder / place).mkdir()
@@ -193,11 +189,8 @@ class Releases:
 
     def own(self, release: str) -> Iterator[tuple[str, Path]]:
         """Return the hashed static files that a release has collected itself, with their compressed copies."""
-        folder, hashed, lent = (
-            self.path(release) / "static",
-            re.compile(self.hashed),
-            set(self.lent(release)),
-        )
+        folder, hashed = self.path(release) / "static", re.compile(self.hashed)
+        lent = set(self.lent(release))
         for place, _, names in os.walk(folder):
             for name in names:
                 path = Path(place, name)
