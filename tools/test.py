@@ -423,7 +423,7 @@ def main() -> int:
         "single": scenario(
             "single", old, then=("releases", "mutations", "interruptions", "alerts", "move")
         ),
-        "default": scenario("default", old, then=("attacks", "refusals")),
+        "default": scenario("default", old, then=("attacks", "refusals", "removal")),
         "debian12": scenario(
             "debian12",
             new,
@@ -432,7 +432,6 @@ def main() -> int:
         ),
         "cluster": scenario("cluster", old),
         "web": scenario("web", old),
-        "seed": scenario("seed", old, then=("removal",), soaked=("test_zz_reboot",)),
         "upgrade": pytest_step("tests/upgrade", old),
         "drill": pytest_step("tests/drill", old),
         "onboarding": pytest_step("tests/onboarding", old),
@@ -442,9 +441,10 @@ def main() -> int:
         "lint": lint,
         "demo": demo_tests,
     }
-    # a part of the others; what takes longer than all of them should
+    # a part of the others; what nobody runs a server with; what takes longer than all of them should
     alone: dict[str, Callable[[Outcome], None]] = {
         "quick": quick,
+        "seed": scenario("seed", old),
         "whole": pytest_step("tests/whole", old),
         "kraft": scenario("kraft", old),
         "kraft-cluster": scenario("kraft-cluster", old),

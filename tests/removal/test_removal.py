@@ -1,18 +1,19 @@
 """A site that was taken out of `sites` is removed by a playbook of its own; its data stay until told.
 
-The last tests that a host sees: its one site is gone afterwards.
+The last tests that a host sees: one of its sites is gone afterwards, and the others are as they were.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from tests.refusals.bench import ROOT, Bench, Run
 
 REMOVE = ROOT / "playbooks" / "remove.yml"
-SITE = "probe"
+SITE = "chat"
 # What of a site there can be on a host.
 PLACES = (
     f"/srv/{SITE}/* /etc/switchboard/{SITE} /etc/apache2/sites-*/{SITE}.conf /usr/local/sbin/{SITE}-manage "
@@ -25,19 +26,39 @@ def left(bench: Bench) -> set[str]:
     return set(bench.host.run(f"ls -d {PLACES} 2>/dev/null").stdout.split())
 
 
-def remove(bench: Bench, **extra: object) -> Run:
-    return bench.play(REMOVE, {"sites": {}, "site": SITE, "remove_confirmed": True, **extra})
+def remove(bench: Bench, *flags: str, **extra: object) -> Run:
+    sites = {name: entry for name, entry in bench.entries.items() if name != SITE}
+    return bench.play(
+        REMOVE, {"sites": sites, "site": SITE, "remove_confirmed": True, **extra}, *flags
+    )
 
 
 def serves(bench: Bench) -> bool:
     """Say whether the page is the project's."""
-    return "body_bytes" in bench.page(SITE)
+    return bench.page(SITE) == "chat\n"
 
 
 def units(bench: Bench) -> str:
     return bench.host.check_output(
-        "systemctl list-units --all --plain --no-legend 'daphne-*' 'valkey-*' | grep -v slice || true"
+        f"systemctl list-units --all --plain --no-legend '*-{SITE}*' | grep -v slice || true"
     )
+
+
+@pytest.fixture(autouse=True)
+def the_others(bench: Bench) -> Iterator[None]:
+    """The other sites serve and run as before each test."""
+
+    def seen() -> tuple[list[int], str]:
+        names = sorted(set(bench.entries) - {SITE})
+        shown = "systemctl show --property=Id,MainPID 'daphne-*' 'django-*' 'kafka*' 'postgresql@*'"
+        ids = bench.host.check_output(shown).split("\n\n")
+        return [bench.status(name) for name in names], "".join(
+            sorted(text for text in ids if f"-{SITE}" not in text)
+        )
+
+    before = seen()
+    yield
+    assert seen() == before
 
 
 @pytest.mark.parametrize(
@@ -65,7 +86,7 @@ def test_what_must_not_be_removed_is_refused(
 
 def test_a_dry_run_removes_nothing(bench: Bench) -> None:
     before = left(bench)
-    run = bench.play(REMOVE, {"sites": {}, "site": SITE}, "--check", "--diff")
+    run = remove(bench, "--check", "--diff", remove_confirmed=False)
     assert run.code == 0, run.output[-4000:]
     assert left(bench) == before
     assert serves(bench)
