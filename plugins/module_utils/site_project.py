@@ -55,8 +55,9 @@ class Project:
     def with_key(self, text: str) -> str:
         """Return the text of secret_key.env with the key, and with those before it that are accepted still.
 
-        A text without a key gets the host's own, a new one with ``rotate_key``. A key that gives way to another is
-        kept under the name with ``_FALLBACKS`` (Django's SECRET_KEY_FALLBACKS) until ``forget_keys``.
+        A text without a key gets the host's own, with ``rotate_key`` the ``next_key``, or a new one. A key that gives
+        way to another is kept under the name with ``_FALLBACKS`` (Django's SECRET_KEY_FALLBACKS) until
+        ``forget_keys``; before ``rotate_key`` the ``next_key`` is there too.
         """
         path = self.folder / "secret_key.env"
         known = parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -67,11 +68,11 @@ class Project:
             earlier = known.get(f"{name}{FALLBACKS}", "").split(",")
             first = [old for key, old in known.items() if not key.endswith(FALLBACKS)]
             current = next(filter(None, [known.get(name, ""), *first]), "")
-            key = (
-                value or ("" if self.params.get("rotate_key") else current) or secrets.token_hex(32)
-            )
+            following = self.params.get("next_key") or ""
+            made = following if self.params.get("rotate_key") else current
+            key = value or made or secrets.token_hex(32)
             text = text if value else text.replace(f'{name}=""', f'{name}="{key}"')
-            kept = [old for old in [current, *earlier] if old and old != key]
+            kept = [other for other in [following, current, *earlier] if other and other != key]
             if kept and not self.params.get("forget_keys"):
                 text += f'{name}{FALLBACKS}="{",".join(dict.fromkeys(kept))}"\n'
         return text

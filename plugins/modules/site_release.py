@@ -45,6 +45,12 @@ options:
     type: str
     required: true
   rotate_key: {description: Whether to make a new key in the place of the host's own., type: bool, default: false}
+  next_key:
+    description:
+      - The key that C(rotate_key) takes. Without it, it is accepted beside the key of the host, as several hosts need
+        before the first of them signs with it.
+    type: str
+    default: ""
   forget_keys: {description: Whether earlier keys are accepted no longer., type: bool, default: false}
   wsgi_script: {description: The text of the WSGI script that Apache loads., type: str, required: true}
   project_dir: {description: The folder of manage.py below the archive's root., type: str, default: .}
@@ -168,7 +174,8 @@ class Change:
         self.releases, self.serving = releases, serving
         self.previous, self.left = releases.live(), ""
         back = releases.taken_back(params["id"]) and not params["again"]
-        if self.previous and (back or params["rotate_key"] or params["forget_keys"]):
+        keys = params["rotate_key"] or params["next_key"] or params["forget_keys"]
+        if self.previous and (back or keys):
             self.left = params["id"] if back and params["id"] != self.previous else ""
             params = {**params, "id": self.previous}
         self.params, self.release = params, Release(params, releases)
@@ -380,6 +387,7 @@ def main() -> None:
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
             "rotate_key": {"type": "bool", "default": False},
+            "next_key": {"type": "str", "default": "", "no_log": True},
             "forget_keys": {"type": "bool", "default": False},
             "commit": {"type": "str", "default": ""},
             **MOVING,

@@ -58,6 +58,7 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "hooks": {},
         "again": False,
         "rotate_key": False,
+        "next_key": "",
         "forget_keys": False,
         "move_database": False,
         "move_program": "",
@@ -291,12 +292,12 @@ def test_a_release_that_was_rolled_back_from_is_left_until_it_is_asked_for_again
     assert (again.release.id, again.left) == (new.id, "")
 
 
-@pytest.mark.parametrize("word", ["rotate_key", "forget_keys"])
-def test_another_key_is_for_the_release_that_is_served(home: Path, word: str) -> None:
+@pytest.mark.parametrize("told", [{"rotate_key": True}, {"next_key": "c"}, {"forget_keys": True}])
+def test_another_key_is_for_the_release_that_is_served(home: Path, told: dict[str, Any]) -> None:
     """Were it a release, a leaked key would bring in what nobody has asked for, or had just rolled back from."""
     new = release(home)
     change = site_release.Change(
-        options(home, again=True, **{word: True}), site_history.Releases(home), None
+        options(home, again=True, **told), site_history.Releases(home), None
     )
     assert (change.release.id, change.left) == ("old000000000", "")
     assert change.release.id != new.id
@@ -503,6 +504,18 @@ def test_a_key_that_the_host_made_is_rotated(home: Path) -> None:
     for text in (found.files["secret_key.env"], 'LAB_KEY=""\n'):
         kept = release(home, secret_key=text)
         assert kept.files["secret_key.env"] == found.files["secret_key.env"]
+
+
+def test_several_hosts_accept_a_key_before_one_of_them_signs_with_it(home: Path) -> None:
+    coming = "c" * 64
+    file = home / "etc" / "secret_key.env"
+    earlier = file.read_text() + 'LAB_KEY_FALLBACKS="earlier"\n'
+    file.write_text(earlier)
+    accepted = release(home, next_key=coming).files["secret_key.env"]
+    assert accepted == f'LAB_KEY="{KEY}"\nLAB_KEY_FALLBACKS="{coming},earlier"\n'
+    file.write_text(accepted)
+    rotated = release(home, next_key=coming, rotate_key=True).files["secret_key.env"]
+    assert rotated == f'LAB_KEY="{coming}"\nLAB_KEY_FALLBACKS="{KEY},earlier"\n'
 
 
 def test_a_key_is_made_where_there_is_none(home: Path) -> None:

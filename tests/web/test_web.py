@@ -433,6 +433,35 @@ def test_another_acme_service_is_asked_at_once(web: Web) -> None:
     assert f"server = {other}\n" in renewal
 
 
+@long
+def test_nobody_is_signed_out_while_the_hosts_get_another_key(web: Web) -> None:
+    """A host that signed with a key before the other one accepts it would sign people out there, and so on in turn."""
+    before = {web.output(name, "cat", KEY) for name in HOSTS}
+
+    async def visit() -> int:
+        ada = await Person.sign_in(
+            Target(web.front, 80, "graphspace.test"), "ada", "a-password-for-test-hosts"
+        )
+        run = asyncio.create_task(asyncio.to_thread(web.play, "rotate_key", site="graphspace"))
+        pages = 0
+        try:
+            while not run.done():
+                # Person.page raises where it leads to the form for signing in
+                assert "ada" in await ada.page("/groups/")
+                pages += 1
+                await asyncio.sleep(0.05)  # twenty pages a second at most, until the run ends
+        finally:
+            await ada.close()
+            done = await run
+        assert done.code == 0, done.output[-4000:]
+        return pages
+
+    assert asyncio.run(visit()) > 100
+    after = {web.output(name, "cat", KEY) for name in HOSTS}
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
 def test_a_restore_closes_the_site_on_every_host_and_opens_it_again(web: Web) -> None:
     """What was written after the snapshot is gone from both, with both serving the rows of one database."""
     target = Target(web.front, 80, "graphspace.test")
