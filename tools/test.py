@@ -1,6 +1,7 @@
 """Run every proof of the project and sum up: the last line is `N passed, N failed`.
 
-Steps run two at a time, or as many as LANES says. Each writes build/logs/<step>.log, and what pytest ran
+Steps run two at a time, or as many as LANES says, and beside them, one after the other and at a lower priority, those
+that need no host: they take what the others leave idle. Each writes build/logs/<step>.log, and what pytest ran
 build/junit/<step>.xml. The exit status is 0 only if every step ran something and nothing failed.
 
 Of the tests on hosts, a few that fail are run a second time, alone. One that passes then is named at the end with what
@@ -61,6 +62,9 @@ TYPED = (
     "maintenance SITE=graphspace STATE=on",
     "maintenance SITE=graphspace STATE=off",
 )
+# What needs no host, and how it is run: a processor that waits for a host is theirs.
+ASIDE = ("unit", "lint", "demo")
+YIELDING = ("nice", "-n", "10")
 QUICK = [f"tests/behaviour/test_{name}.py" for name in ("routing", "daphne", "notifications")]
 
 
@@ -161,7 +165,7 @@ def lint(outcome: Outcome) -> None:
     }
     env = environment() | PLAIN
     for name, command in checks.items():
-        outcome.check(name, run_logged(outcome.step, command, env=env) == 0)
+        outcome.check(name, run_logged(outcome.step, [*YIELDING, *command], env=env) == 0)
 
 
 def counted(outcome: Outcome, name: str, pytest: Callable[[str], int]) -> int:
@@ -196,11 +200,10 @@ def pytest_step(folder: str, venv: Path, *, hosts: bool = True) -> Callable[[Out
 
     def step(outcome: Outcome) -> None:
         env = environment(venv)
+        command = [*(() if hosts else YIELDING), "pytest", folder]
 
         def pytest(options: str) -> int:
-            return run_logged(
-                outcome.step, ["pytest", folder], env=env | {"PYTEST_ADDOPTS": options}
-            )
+            return run_logged(outcome.step, command, env=env | {"PYTEST_ADDOPTS": options})
 
         if hosts:
             counted(outcome, outcome.step, pytest)
@@ -226,7 +229,7 @@ def demo_tests(outcome: Outcome) -> None:
             run([str(DEMO_VENV / "bin" / "pip"), *install[1:]])
         stamp.write_bytes(lock.read_bytes())
     report = junit(outcome.step)
-    command = ["pytest", f"--junitxml={report}"]
+    command = [*YIELDING, "pytest", f"--junitxml={report}"]
     run_logged(outcome.step, command, env=environment(DEMO_VENV), cwd=ROOT / "demo")
     outcome.add_junit(report)
 
@@ -460,8 +463,13 @@ def main() -> int:
             f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps | alone)}."
         )
     chosen = {name: step for name, step in (steps | alone).items() if name in (wanted or steps)}
-    with ThreadPoolExecutor(max_workers=int(LANES)) as pool:
-        outcomes = list(pool.map(lambda item: timed(*item), chosen.items()))
+    with ThreadPoolExecutor(int(LANES)) as pool, ThreadPoolExecutor(1) as aside:
+        beside = set(ASIDE) if set(chosen) - set(ASIDE) else set()
+        running = [
+            (aside if name in beside else pool).submit(timed, name, step)
+            for name, step in chosen.items()
+        ]
+        outcomes = [step.result() for step in running]
 
     print()
     for outcome in outcomes:
