@@ -16,14 +16,17 @@ made_password = $(INVENTORY)/.private/vault-password
 vault = $(if $(ANSIBLE_VAULT_PASSWORD_FILE),,$(if $(wildcard $(made_password)),ANSIBLE_VAULT_PASSWORD_FILE=$(made_password)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down onboard secrets deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
+.PHONY: help setup setup-tests demo demo-down onboard secrets deploy rollback releases maintenance backup backups restore test soak lint verify verify-timer bench-deploy \
   bench-kafka bench-notifications bench-web lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Prepare this machine: .venv, Docker engine, test images (PYTHON=python3.12 picks another Python)
-	@$(tool).setup
+setup: ## Prepare this machine to manage servers: .venv, git, Maven, rsync, ssh (PYTHON=python3.12 picks another Python)
+	@$(tool).setup --control
+
+setup-tests: ## Prepare it for test hosts too: Docker engine, images
+	@$(tool).setup --tests
 
 demo: ## Start a throw-away server and deploy the demonstration site: http://127.0.0.1:8080/
 	@$(tool).demo up
@@ -71,22 +74,22 @@ backups: setup ## List the snapshots (SITE=lab for one site)
 restore: setup ## Bring a site back to a snapshot (SITE=lab AT=id or 2026-11-28T18:00; without AT, the newest)
 	@$(active) ansible-playbook -i $(INVENTORY) playbooks/restore.yml $(of_site) $(if $(AT),-e at=$(AT)) $(OPTIONS)
 
-verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/single)
+verify: setup ## Run the harmless tests against the servers of an inventory (INVENTORY=inventory/lab)
 	@$(active) python3 -m tools.verify --tell --inventory="$(INVENTORY)"
 
 verify-timer: setup ## Let systemd here verify at set times (INVENTORY=… WHEN=daily|"Mon 06:00"|never MAIL=ops@example.org)
 	@$(tool).verify_timer set --inventory="$(INVENTORY)" --when="$(WHEN)" --mail="$(MAIL)"
 
-bench-deploy: setup ## Measure deployments over SSH: a table and build/bench/deploy.json
+bench-deploy: setup-tests ## Measure deployments over SSH: a table and build/bench/deploy.json
 	@$(active) python3 -m tools.bench_deploy
 
-bench-kafka: setup ## Measure one broker and three beside Kafka's own tools: a table and build/bench/kafka.json
+bench-kafka: setup-tests ## Measure one broker and three beside Kafka's own tools: a table and build/bench/kafka.json
 	@$(active) python3 -m tools.bench_kafka
 
-bench-notifications: setup ## Measure how soon a change shows: a table, build/bench/notifications.json, a plot
+bench-notifications: setup-tests ## Measure how soon a change shows: a table, build/bench/notifications.json, a plot
 	@$(active) python3 -m tools.bench_notifications
 
-bench-web: setup ## Measure pages, sockets and reloads beside nginx and others: a table, build/bench/web.json, plots
+bench-web: setup-tests ## Measure pages, sockets and reloads beside nginx and others: a table, build/bench/web.json, plots
 	@$(active) python3 -m tools.bench_web
 
 lock: setup ## Resolve requirements/*.in anew for each Python

@@ -46,6 +46,8 @@ PACKAGES = {
     "shellcheck": "shellcheck",
     "ssh": "openssh-client",
 }
+# What it takes to manage servers; the others are for test hosts.
+CONTROL = ("git", "mvn", "rsync", "ssh")
 # Wanted by the tests alone; what needs it says so when it is missing.
 TEST_PACKAGES = {"chromium": "chromium", "git-lfs": "git-lfs"}
 
@@ -446,7 +448,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", default=os.environ.get("PYTHON") or None)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--venv-only", action="store_true", help="leave engine and images alone")
+    parser.add_argument("--venv-only", action="store_true", help="the environment alone")
+    parser.add_argument("--control", action="store_true", help="without what test hosts take")
     parser.add_argument("--tests", action="store_true", help="also what only the tests need")
     options = parser.parse_args()
     folder = options.venv if options.venv.is_absolute() else ROOT / options.venv
@@ -457,7 +460,9 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with ThreadPoolExecutor(max_workers=3) as pool:
             jobs = [pool.submit(make_venv, folder, options.python)]
-            if not options.venv_only:
+            if options.control:
+                install_packages({name: PACKAGES[name] for name in CONTROL})
+            elif not options.venv_only:
                 install_packages(PACKAGES)
                 start_engine()
                 jobs += [pool.submit(make_image, release) for release in IMAGES]
