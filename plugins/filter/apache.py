@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import re
@@ -347,6 +348,15 @@ def apache_folders(
     return [folder | {"state": "directory"} for folder in folders]
 
 
+def apache_wsgi_title(site: str) -> str:
+    """Return the name of a site's processes as `wsgi_group.title` knows them, for mod_wsgi shows no longer one."""
+    whole = f"(wsgi:{site})"
+    if len(whole) <= len("/usr/sbin/apache2"):
+        return whole
+    mark = f"~{hashlib.sha256(site.encode()).hexdigest()[:4]})"
+    return f"{whole[: len('/usr/sbin/apache2') - len(mark)]}{mark}"
+
+
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -362,4 +372,5 @@ class FilterModule:
             "apache_rules": apache_rules,
             "apache_folders": apache_folders,
             "apache_websocket_sources": apache_websocket_sources,
+            "apache_wsgi_title": apache_wsgi_title,
         }

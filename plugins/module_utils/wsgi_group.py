@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import time
@@ -14,15 +15,26 @@ LOADED = "wsgi-loaded"
 # may have had some more, which the project started later (a Kafka producer's).
 LATER_THREADS = 6
 PAUSE = 0.05  # seconds between two looks
+# mod_wsgi writes a process's name over its first argument, /usr/sbin/apache2, and cuts it off at the end of that.
+TITLE_LENGTH = len("/usr/sbin/apache2")
 
 
 class Stuck(Exception):
     """No process serves in the place of another; the text says which, and what to do."""
 
 
+def title(group: str) -> str:
+    """Return the name that the processes of a group show, of 17 bytes at most, or it would be cut."""
+    whole = f"(wsgi:{group})"
+    if len(whole) <= TITLE_LENGTH:
+        return whole
+    mark = f"~{hashlib.sha256(group.encode()).hexdigest()[:4]})"
+    return f"{whole[: TITLE_LENGTH - len(mark)]}{mark}"
+
+
 def processes(group: str, proc: Path = PROC) -> list[int]:
-    """Return the processes of a group by the name that mod_wsgi gives them (display-name=%{GROUP})."""
-    name = f"(wsgi:{group})".encode()
+    """Return the processes of a group by the name that mod_wsgi gives them (display-name)."""
+    name = title(group).encode()
     found = []
     for entry in proc.iterdir():
         try:
@@ -70,7 +82,9 @@ def replace(group: str, pid: int, timeout: float) -> bool:
     os.kill(pid, signal.SIGUSR1)
     while time.monotonic() < until:
         now = set(processes(group))
-        if pid not in now and any(loaded(new, count - LATER_THREADS) for new in now - before):
+        if pid not in now and any(
+            loaded(new, max(2, count - LATER_THREADS)) for new in now - before
+        ):
             return True
         time.sleep(PAUSE)  # between two looks
     return False

@@ -263,7 +263,9 @@ def comes_back_after_a_kill(host: Host, unit: str, seconds: int = 120) -> None:
 @pytest.fixture(scope="module")
 def chat(deployed: dict[str, Any], address: str) -> Site:
     """Return the site of the chat project (tests/projects/chat)."""
-    found = next((site for site in web_sites(deployed, address) if site.name == "chat"), None)
+    found = next(
+        (site for site in web_sites(deployed, address) if site.name == "lecture-chat"), None
+    )
     if found is None:
         pytest.skip("the chat project is not on this host")
     return found

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from plugins.module_utils.wsgi_group import title
 from tests.behaviour import rawhttp
 from tests.behaviour.conftest import ROOT, journal
 from tests.behaviour.sites import Site, web_sites
@@ -99,7 +100,7 @@ def test_each_site_has_wsgi_processes_of_its_own_user(host: Host, sites: list[Si
     running = children(host)
     for site in sites:
         uid = host.check_output("id -u %s", site.settings["wsgi_user"])
-        mine = [child for child in running if f"(wsgi:{site.name})" in child["Args"]]
+        mine = [child for child in running if title(site.name) in child["Args"]]
         assert len(mine) == site.settings["wsgi_processes"], f"{site.name}: {len(mine)}"
         assert {child["Uid"].split()[0] for child in mine} == {uid}, site.name
 
@@ -280,7 +281,7 @@ def test_new_code_is_loaded_process_by_process_and_without_a_reload(
     request: pytest.FixtureRequest, host: Host, deployed: dict[str, Any], probe: Site
 ) -> None:
     def pids() -> set[str]:
-        return {c["Pid"].strip() for c in children(host) if f"(wsgi:{probe.name})" in c["Args"]}
+        return {c["Pid"].strip() for c in children(host) if title(probe.name) in c["Args"]}
 
     def reloads() -> str:
         return host.check_output(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from plugins.module_utils.wsgi_group import title
 from tests.behaviour.conftest import ROOT, comes_back_after_a_kill, journal, main_pid
 
 REPLACED = (ROOT / "plugins/module_utils/replaced_files.py").read_text(encoding="utf-8")
@@ -169,8 +170,8 @@ def test_wsgi_processes_run_as_the_sites_user(host: Host, deployed: dict[str, An
         line.split(None, 1) for line in host.check_output("ps -eo user:40=,args=").splitlines()
     ]
     for site in deployed["apache"].get("sites", []):
-        users = {user for user, command in processes if f"(wsgi:{site['name']})" in command}
-        assert users == {site["name"]}, f"no process is named (wsgi:{site['name']})"
+        users = {user for user, command in processes if title(site["name"]) in command}
+        assert users == {site["name"]}, f"no process is named {title(site['name'])}"
 
 
 def test_apache_children_are_not_root(host: Host, deployed: dict[str, Any]) -> None:

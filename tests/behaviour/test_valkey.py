@@ -16,6 +16,7 @@ from tests.behaviour import rawhttp
 from tests.behaviour.conftest import journal
 from tests.behaviour.sites import Site
 
+SITE = "lecture-chat"
 PATIENCE = 40  # handshakes, of which each has an even chance to come to the other process
 
 
@@ -131,7 +132,7 @@ def test_the_cache_is_that_of_all_processes(host: Host, chat: Site) -> None:
     head = rawhttp.get("/cache/greeting", chat.host, body, "POST")
     assert chat.ask(head + text.encode()).body.decode() == text
     manage = "from django.core.cache import cache; print(cache.get('greeting'))"
-    assert host.check_output("chat-manage shell -v 0 -c %s", manage).split()[-1] == text
+    assert host.check_output(f"{SITE}-manage shell -v 0 -c %s", manage).split()[-1] == text
     for _ in range(8):
         assert chat.page("/cache/greeting").body.decode() == text
 
@@ -139,7 +140,7 @@ def test_the_cache_is_that_of_all_processes(host: Host, chat: Site) -> None:
 @pytest.mark.disruptive
 def test_a_restart_is_over_for_the_project_when_it_is_over(host: Host, chat: Site) -> None:
     talk(chat)
-    host.check_output("systemctl restart valkey-chat.service")
+    host.check_output(f"systemctl restart valkey-{SITE}.service")
     talk(chat)
     assert chat.page("/cache/greeting").status == 200
 
@@ -148,16 +149,16 @@ def test_a_restart_is_over_for_the_project_when_it_is_over(host: Host, chat: Sit
 def test_a_full_instance_evicts_the_cache_and_keeps_the_queue(host: Host, chat: Site) -> None:
     """By the default policy: what has an expiry makes room, what has none stays, and nothing grows beyond the bound."""
     job = "job-that-waits"
-    assert ask(host, "chat", "chat", "-n", "2", "rpush", job, "x") == "1"
+    assert ask(host, SITE, SITE, "-n", "2", "rpush", job, "x") == "1"
     fill = "for i = 1, 5000 do redis.call('set', KEYS[1] .. i, string.rep('x', 1000), 'EX', 60) end return 'done'"
     try:
         for part in range(12):  # 60 MB; a script makes no room while it runs
-            assert ask(host, "chat", "chat", "-n", "1", "eval", fill, "1", f"{part}.") == "done"
-        assert ask(host, "chat", "chat", "-n", "2", "llen", job) == "1"
-        used = int(ask(host, "chat", "chat", "info", "memory").split("used_memory:")[1].split()[0])
-        evicted = ask(host, "chat", "chat", "info", "stats").split("evicted_keys:")[1].split()[0]
+            assert ask(host, SITE, SITE, "-n", "1", "eval", fill, "1", f"{part}.") == "done"
+        assert ask(host, SITE, SITE, "-n", "2", "llen", job) == "1"
+        used = int(ask(host, SITE, SITE, "info", "memory").split("used_memory:")[1].split()[0])
+        evicted = ask(host, SITE, SITE, "info", "stats").split("evicted_keys:")[1].split()[0]
         assert used < 36 << 20
         assert int(evicted) > 10_000
     finally:
-        ask(host, "chat", "chat", "-n", "1", "flushdb")
-        ask(host, "chat", "chat", "-n", "2", "del", job)
+        ask(host, SITE, SITE, "-n", "1", "flushdb")
+        ask(host, SITE, SITE, "-n", "2", "del", job)

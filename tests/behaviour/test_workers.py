@@ -20,7 +20,8 @@ from tests.refusals.conftest import bench
 
 __all__ = ["bench"]
 
-WORKERS = ["django-chat.worker@1.service", "django-chat.worker@2.service"]
+SITE = "lecture-chat"
+WORKERS = [f"django-{SITE}.worker@{number}.service" for number in (1, 2)]
 SECONDS = 4  # that a job takes; two at a time, one is handed out every two
 LATEST = 240  # seconds until all are done
 
@@ -53,7 +54,7 @@ class Jobs:
         """Return (what, job, release, process, when) of each line of these jobs."""
         rows = [
             line.split()
-            for line in self.host.file("/srv/chat/data/jobs.log").content_string.splitlines()
+            for line in self.host.file(f"/srv/{SITE}/data/jobs.log").content_string.splitlines()
         ]
         return [row for row in rows if row[1] in self.names]
 
@@ -83,7 +84,7 @@ def jobs(host: Host, chat: Site) -> Iterator[Jobs]:
 def project(bench: Bench, chat: Site, tmp_path: Path) -> Iterator[Path]:
     """Return a copy of the project; afterwards the host has the project itself again."""
     yield Path(shutil.copytree(ROOT / "tests" / "projects" / "chat", tmp_path / "chat"))
-    again = bench.play(ROOT / "playbooks" / "deploy.yml", {"site": "chat"})
+    again = bench.play(ROOT / "playbooks" / "deploy.yml", {"site": SITE})
     assert again.code == 0, again.output[-3000:]
 
 
@@ -100,7 +101,7 @@ def moments(host: Host, unit: str) -> dict[str, float]:
 
 
 def served(host: Host) -> str:
-    return host.check_output("readlink /srv/chat/current").rpartition("/")[2]
+    return host.check_output(f"readlink /srv/{SITE}/current").rpartition("/")[2]
 
 
 def test_a_job_that_runs_during_a_release_ends_once(
@@ -108,8 +109,8 @@ def test_a_job_that_runs_during_a_release_ends_once(
 ) -> None:
     before = served(host)
     (project / "parlour" / "news.txt").write_text(f"{time.time_ns()}\n")
-    sites = bench.changed("chat", {"source.directory": str(project)})
-    run = bench.play(ROOT / "playbooks" / "deploy.yml", {"sites": sites, "site": "chat"})
+    sites = bench.changed(SITE, {"source.directory": str(project)})
+    run = bench.play(ROOT / "playbooks" / "deploy.yml", {"sites": sites, "site": SITE})
     assert run.code == 0, run.output[-3000:]
     after = served(host)
     assert after != before
@@ -140,7 +141,7 @@ def test_a_job_that_runs_during_a_release_ends_once(
 
 def test_workers_end_before_what_they_ask(host: Host, jobs: Jobs) -> None:
     """All are asked to end at once, as when the host goes down; a worker gives back the jobs that it has not begun."""
-    units = f"{' '.join(WORKERS)} valkey-chat.service"  # systemctl asks for one after another, and waits for none
+    units = f"{' '.join(WORKERS)} valkey-{SITE}.service"  # systemctl asks for one after another, and waits for none
     end = time.monotonic() + LATEST
     while len({row[3] for row in jobs.lines()}) < len(WORKERS):
         assert time.monotonic() < end, "not every worker got a job"
@@ -149,7 +150,7 @@ def test_workers_end_before_what_they_ask(host: Host, jobs: Jobs) -> None:
     jobs.thread.join()
     try:
         host.check_output(f"systemctl stop {units}")
-        asked = moments(host, "valkey-chat.service")["ActiveExit"]
+        asked = moments(host, f"valkey-{SITE}.service")["ActiveExit"]
         for unit in WORKERS:
             assert moments(host, unit)["InactiveEnter"] <= asked, f"Valkey ended before {unit}"
     finally:

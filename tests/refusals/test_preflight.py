@@ -178,7 +178,7 @@ NAMES = [
         Case(
             "one-site-that-is-not-there",
             {"site": "nowhere"},
-            ("site is 'nowhere': `sites` has chat, graphspace, plain, probe.",),
+            ("site is 'nowhere': `sites` has graphspace, lecture-chat, plain, probe.",),
         ),
         Case(
             "missing-settings",
@@ -454,10 +454,10 @@ NAMES = [
         ),
         Case(
             "service-outside-of-the-environment",
-            of_entry("chat", {"services": {"worker": {"program": "/bin/sh -c celery"}}}),
+            of_entry("lecture-chat", {"services": {"worker": {"program": "/bin/sh -c celery"}}}),
             (
                 "django_services.worker.program is /bin/sh -c celery: that is no program of the virtual environment.",
-                "(site chat)",
+                "(site lecture-chat)",
             ),
         ),
     ),
@@ -465,10 +465,10 @@ NAMES = [
         "Refuse what Valkey cannot work with",
         Case(
             "memory-valkey",
-            of_entry("chat", {"valkey.memory_mb": 1_000_000}),
+            of_entry("lecture-chat", {"valkey.memory_mb": 1_000_000}),
             (
                 "valkey_memory_mb is 1000000: the instances of all sites may hold 1000000 MiB together, and 25 % ",
-                "Lower it, or raise valkey_memory_percent, or give the host more. (site chat)",
+                "Lower it, or raise valkey_memory_percent, or give the host more. (site lecture-chat)",
             ),
         ),
     ),

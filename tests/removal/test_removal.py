@@ -13,7 +13,7 @@ import pytest
 from tests.refusals.bench import ROOT, Bench, Run
 
 REMOVE = ROOT / "playbooks" / "remove.yml"
-SITE = "chat"
+SITE = "lecture-chat"
 # What of a site there can be on a host.
 PLACES = (
     f"/srv/{SITE}/* /etc/switchboard/{SITE} /etc/apache2/sites-*/{SITE}.conf /usr/local/sbin/{SITE}-manage "

@@ -173,12 +173,12 @@ def units() -> list[dict[str, str]]:
 
 
 def workers() -> dict[str, int]:
-    """Map each of mod_wsgi's process groups to how many processes it has."""
+    """Map the name of each of mod_wsgi's process groups to how many processes it has."""
     count: dict[str, int] = {}
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if found := re.search(r"\(wsgi:([^)\s]+)\)", read(path)):
-                count[found[1]] = count.get(found[1], 0) + 1
+            if found := re.search(r"\(wsgi:[^)\s]+\)", read(path)):
+                count[found[0]] = count.get(found[0], 0) + 1
     return count
 
 

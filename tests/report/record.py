@@ -16,6 +16,7 @@ from typing import Any
 
 from cryptography import x509
 
+from plugins.module_utils.wsgi_group import title as wsgi_title
 from tests.behaviour.summary import Seen, order, remedies, title
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,7 +209,7 @@ def site_record(
         "wsgi": {
             "processes": apache.get("wsgi_processes", 0),
             "threads": apache.get("wsgi_threads", 0),
-            "running": looked.get("workers", {}).get(apache.get("wsgi_group", name), 0),
+            "running": looked.get("workers", {}).get(wsgi_title(name), 0),
         },
         "daphne": {
             "instances": daphne["instances"],

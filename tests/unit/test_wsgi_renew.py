@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.filter.apache import apache_wsgi_title
 from plugins.module_utils import wsgi_group
 
 
@@ -15,6 +16,9 @@ def process(proc: Path, pid: int, name: str, threads: int, comm: str = "apache2"
     (proc / str(pid) / "cmdline").write_bytes(name.encode() + b"\0-k\0start\0")
     for number in range(threads):
         (proc / str(pid) / "task" / str(pid + number)).mkdir()
+
+
+NAMES = ("lab", "graphspace", "graphspaces", "customer-portal-1")
 
 
 @pytest.fixture
@@ -32,6 +36,17 @@ def test_processes_of_other_groups_are_left_alone(proc: Path) -> None:
     process(proc, 11, "(wsgi:lab-two)", 20)
     process(proc, 12, "/usr/sbin/apache2", 500)
     assert wsgi_group.processes("lab") == [10]
+
+
+def test_the_name_of_a_process_fits_over_that_of_apache(proc: Path) -> None:
+    """Apache's own would be cut off, and the two below would be one."""
+    assert wsgi_group.title("graphspace") == "(wsgi:graphspace)"
+    assert [wsgi_group.title(name) for name in NAMES] == [apache_wsgi_title(name) for name in NAMES]
+    names = [wsgi_group.title(f"customer-portal-{number}") for number in (1, 2)]
+    assert [len(name) for name in names] == [len("/usr/sbin/apache2")] * 2
+    for pid, name in enumerate(names, 10):
+        process(proc, pid, name, 20)
+    assert [wsgi_group.processes(f"customer-portal-{number}") for number in (1, 2)] == [[10], [11]]
 
 
 @pytest.mark.parametrize(
