@@ -97,7 +97,7 @@ def test_the_files_of_a_package_are_left_to_its_scripts() -> None:
 
 def test_a_group_of_mod_wsgi_began_with_its_oldest_process() -> None:
     before = time.time()
-    name = "(wsgi:lab-of-a-test)"
+    name = wsgi_group.title("lab-of-a-test")
     command = ["bash", "-c", f"exec -a '{name}' sleep 30"]  # killed below
     with subprocess.Popen(command) as process:
         try:
