@@ -73,6 +73,13 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
                     "it is neither a host name nor an IP address.",
                     "Write it without scheme, port and path.",
                 )
+    if site["server_name"].startswith("*."):
+        yield (
+            named("server_name"),
+            site["server_name"],
+            "ServerName can be no wildcard.",
+            "Write the name that visitors type, and the wildcard into server_aliases.",
+        )
     yield from _broken_websockets(site, named)
     yield from _broken_paths(site, named)
     for key in ("wsgi_user", "wsgi_group"):
@@ -294,6 +301,7 @@ def _broken_together(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
                     f"site {owners[key]} has that name already.",
                     "Give each site names of its own.",
                 )
+    yield from _lost_names(sites)
     modes = {site["websocket_mode"] for site in sites if site["websocket_paths"]}
     if len(modes) > 1:
         seeds = [s["name"] for s in sites if s["websocket_paths"] and s["websocket_mode"] == "seed"]
@@ -304,6 +312,24 @@ def _broken_together(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
             "the published rules are without it, and Apache's modules are the host's.",
             "Set one mode for all sites of the host.",
         )
+
+
+def _lost_names(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
+    """Judge the names that a wildcard of an earlier site matches: Apache takes the first site that has any match."""
+    wildcards: list[tuple[str, str]] = []
+    for site in sorted(sites, key=lambda site: f"{site['name']}.conf"):  # as Include reads them
+        names = [site["server_name"], *site["server_aliases"]]
+        for name in names:
+            for wildcard, owner in wildcards:
+                if name.lower().endswith(wildcard[1:].lower()):
+                    yield (
+                        f"apache_server_aliases of site {owner}",
+                        wildcard,
+                        f"it matches {name} of site {site['name']}, whose visitors Apache would lead here, since it "
+                        "goes through the sites in the order of their names.",
+                        f"Write the names that {owner} has one by one, or name its site so that it is the later one.",
+                    )
+        wildcards += [(name, site["name"]) for name in names if name.startswith("*.")]
 
 
 def _is_pattern(text: str) -> bool:

@@ -108,6 +108,13 @@ def _broken_sites(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
             owner = owners.setdefault(name.lower(), site["name"])
             if owner != site["name"]:
                 yield "server_name", name, f"the site {owner} has it.", f"Choose another. {of}"
+        if site["server_name"].startswith("*."):
+            yield (
+                "server_name",
+                site["server_name"],
+                "it is no name that a web host could be asked for.",
+                f"Write the name that visitors type, and the wildcard into server_aliases. {of}",
+            )
         if not site["servers"]:
             yield "servers", [], "there is no web host to lead visitors to.", f"Name one. {of}"
         names = [server["name"] for server in site["servers"]]
@@ -157,6 +164,23 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", r"'\''").replace("\n", " ") + "'"
 
 
+def loadbalancer_names(sites: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return how HAProxy matches each name (``str``, or ``end`` of a wildcard), the name, and its site.
+
+    The last that matches counts: longer wildcards come after shorter ones, and whole names after all of them.
+    """
+    names = [
+        (name, site["name"])
+        for site in sites
+        for name in (site["server_name"].lower(), *map(str.lower, site["server_aliases"]))
+    ]
+    wildcards = [("end", name[1:], site) for name, site in names if name.startswith("*.")]
+    return [
+        *sorted(wildcards, key=lambda wildcard: len(wildcard[1])),
+        *(("str", name, site) for name, site in names if not name.startswith("*.")),
+    ]
+
+
 def loadbalancer_keys(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return the links by which HAProxy finds the key of each certificate: beside it, with ``.key`` at the end."""
     return [
@@ -173,6 +197,7 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "loadbalancer_keys": loadbalancer_keys,
+            "loadbalancer_names": loadbalancer_names,
             "loadbalancer_pages": loadbalancer_pages,
             "loadbalancer_rules": loadbalancer_rules,
         }

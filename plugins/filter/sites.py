@@ -261,7 +261,8 @@ def site_lists(
     Args:
         sites: the entries; of one that `site_faults` refuses nothing certain is returned.
         host: the variables of the host, of which some hold for all sites (daphne_port, daphne_address,
-            daphne_instances, certificates_dir, certificates_acme_webroot), and ``web``, what `web_cluster` says of it.
+            daphne_health_path, daphne_instances, certificates_dir, certificates_acme_webroot), and ``web``, what
+            `web_cluster` says of it.
         kafka: the brokers' addresses with commas between them.
         login: where sites log in to Kafka, ``passwords`` ({site: password}) and ``ca``, a path that is empty without
             TLS; nothing where nobody does.
@@ -382,7 +383,8 @@ def _of_site(
     folder = host.get("apache_maintenance_dir", "/var/lib/switchboard/maintenance")
     django["maintenance_file"] = f"{folder}/{name}"
     if live:
-        django["smoke_socket"] = given.get("websockets.health", "/")
+        health = _asked_socket(given, host)
+        django["smoke_socket"] = roles["loadbalancer"]["websocket_health_path"] = health
     if live and str(instances).isdigit():
         django["restart_units"] = [
             f"daphne-{name}@{n}.service" for n in range(1, int(instances) + 1)
@@ -425,6 +427,16 @@ def _of_site(
     if host.get("certificates_acme_webroot"):
         apache["acme_webroot"] = host["certificates_acme_webroot"]
     return roles
+
+
+def _asked_socket(given: Mapping[str, Any], host: Mapping[str, Any]) -> str:
+    """Return the path of the handshake by which a site's WebSockets are seen to work through Apache, as a visitor's do.
+
+    It is the one that Daphne is asked for, where Apache hands that to Daphne.
+    """
+    paths = [str(path) for path in _list(given.get("websockets.paths", ["/ws/"]))]
+    health = str(given.get("websockets.health", host.get("daphne_health_path", "/ws/")))
+    return health if not paths or health.startswith(tuple(paths)) else paths[0]
 
 
 def by_filter(name: str, *given: Any) -> Any:

@@ -52,6 +52,11 @@ options:
     type: list
     elements: str
     default: []
+  absent:
+    description: Files and links that shall not be there, as paths below C(server_root).
+    type: list
+    elements: str
+    default: []
   modules:
     description: Modules that shall be on, with those that they depend on, as a2enmod switches them on.
     type: list
@@ -198,6 +203,7 @@ def main() -> None:
             },
             "enabled": {"type": "list", "elements": "str", "default": []},
             "disabled": {"type": "list", "elements": "str", "default": []},
+            "absent": {"type": "list", "elements": "str", "default": []},
             "modules": {"type": "list", "elements": "str", "default": []},
             "modules_off": {"type": "list", "elements": "str", "default": []},
             "remedy": {"type": "str", "default": "Read what Apache says and correct it."},
@@ -208,9 +214,10 @@ def main() -> None:
     try:
         wanted_links = dict(link_of(path) for path in module.params["enabled"])
         folders = (*FOLDERS, "mods-available")
-        unwanted_links = [link_of(path, folders)[0] for path in module.params["disabled"]]
+        unwanted = [link_of(path, folders)[0] for path in module.params["disabled"]]
     except ValueError as error:
         module.fail_json(msg=f"{error}. Only these folders hold files that are enabled.")
+    unwanted += module.params["absent"]
     wanted_files = {file["path"]: file["content"] for file in module.params["files"]}
 
     files = {
@@ -221,7 +228,7 @@ def main() -> None:
     links = {
         path: target for path, target in wanted_links.items() if not is_link_to(root / path, target)
     }
-    removed = [path for path in unwanted_links if is_there(root / path)]
+    removed = [path for path in unwanted if is_there(root / path)]
     state = {
         name: is_there(root / "mods-enabled" / f"{name}.load")
         for name in (*module.params["modules"], *module.params["modules_off"])
@@ -240,7 +247,7 @@ def main() -> None:
         for path, content in files.items()
     ]
     diff += [{"prepared": f"link {root / path} -> {target}\n"} for path, target in links.items()]
-    diff += [{"prepared": f"no link {root / path}\n"} for path in removed]
+    diff += [{"prepared": f"no {root / path}\n"} for path in removed]
     diff += [{"prepared": f"module {name} on\n"} for name in on]
     diff += [{"prepared": f"module {name} off\n"} for name in off]
     result = {"changed": bool(paths), "paths": paths, "diff": diff}
@@ -255,7 +262,7 @@ def main() -> None:
             switch_on(candidate, name)
         for name in off:
             switch_off(candidate, name)
-        apply(candidate, files, links, unwanted_links)
+        apply(candidate, files, links, unwanted)
         # envvars names the user and the folders; -d makes relative paths those of the copy
         test = '. "$1/envvars" && exec /usr/sbin/apache2 -t -d "$1" -f "$1/apache2.conf"'
         code, out, err = module.run_command(["/bin/sh", "-c", test, "sh", str(candidate)])
@@ -278,7 +285,7 @@ def main() -> None:
         module.run_command(["a2enmod", "--quiet", *on], check_rc=True)
     if off:
         module.run_command(["a2dismod", "--quiet", "--force", *off], check_rc=True)
-    apply(root, files, links, unwanted_links)
+    apply(root, files, links, unwanted)
     module.exit_json(**result)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from jinja2.nativetypes import NativeEnvironment
 
 from plugins.modules import apache_files
+from tests.unit.run_module import run_module
 
 
 @pytest.fixture
@@ -82,3 +86,31 @@ def test_a_module_is_switched_on_with_what_it_depends_on(root: Path) -> None:
     assert (root / "mods-enabled" / "proxy.load").read_text().startswith("LoadModule")
     with pytest.raises(ValueError, match="no module lua"):
         apache_files.switch_on(root, "lua")
+
+
+def test_a_file_that_no_longer_belongs_there_goes(tmp_path: Path) -> None:
+    stale = tmp_path / "mods-enabled" / "00-old.load"
+    stale.parent.mkdir()
+    stale.write_text("LoadFile /usr/lib/gone.so\n")
+    absent = ["mods-enabled/00-old.load"]
+    arguments = {"server_root": str(tmp_path), "absent": absent}
+    told = run_module("apache_files", arguments, check=True)
+    assert told["paths"] == [str(stale)]
+    assert stale.exists(), "a check changed something"
+    apache_files.apply(tmp_path, {}, {}, absent)
+    assert run_module("apache_files", arguments)["paths"] == []
+
+
+@pytest.mark.parametrize(("release", "absent"), [("12", False), ("13", True)])
+def test_what_debian_12_needs_goes_when_it_becomes_13(release: str, absent: bool) -> None:
+    path = Path(__file__).resolve().parents[2] / "roles" / "apache" / "vars" / "main.yml"
+    role = yaml.safe_load(path.read_text(encoding="utf-8"))
+    native = NativeEnvironment()
+    facts = {"distribution_major_version": release}
+    needed: Any = native.from_string(role["__apache_pcre"]).render(
+        ansible_facts=facts, __apache_seed=False
+    )
+    found: Any = native.from_string(role["__apache_files_absent"]).render(
+        **{**role, "__apache_pcre": needed}
+    )
+    assert found == ([role["__apache_pcre_file"]["path"]] if absent else [])

@@ -249,6 +249,7 @@ def test_each_refusal_says_what_to_do() -> None:
         ("server_name", "lab.example.org\n"),
         ("server_name", "http://lab.example.org"),
         ("server_name", "lab.example.org:8080"),
+        ("server_name", "*.example.org"),
         ("server_aliases", ["two words"]),
         ("websocket_paths", ["/"]),
         ("websocket_paths", ["ws/"]),
@@ -373,6 +374,21 @@ def test_two_sites_with_one_name_are_refused() -> None:
     (rule,) = broken(sites=[{**other, "server_aliases": ["LAB.example.org"]}])
     assert "shop" in rule["variable"]
     assert "lab" in rule["why"]
+
+
+def test_a_wildcard_that_takes_the_name_of_a_later_site_is_refused() -> None:
+    def found(name: str, *aliases: str) -> list[dict[str, Any]]:
+        shop = {**SITE, "name": name, "server_name": "shop.example.org"}
+        others = [{**shop, "server_aliases": list(aliases)}]
+        return broken({"server_aliases": ["*.Example.org"]}, sites=others)
+
+    # Apache reads a-b.conf before a.conf, and lab.conf before shop.conf
+    assert found("amazing") == found("lab-2") == []
+    (rule,) = found("shop")
+    assert rule["variable"] == "apache_server_aliases of site lab"
+    assert rule["value"] == "*.Example.org"
+    assert "shop.example.org of site shop" in rule["why"]
+    assert len(found("shop", "*.deep.example.org", "example.org", "shop.example.com")) == 2
 
 
 def test_the_published_rules_beside_others_are_refused() -> None:

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.filter.loadbalancer import loadbalancer_keys, loadbalancer_pages, loadbalancer_rules
+from plugins.filter.loadbalancer import (
+    loadbalancer_keys,
+    loadbalancer_names,
+    loadbalancer_pages,
+    loadbalancer_rules,
+)
 from tests.unit.test_site_settings import plugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +79,7 @@ def test_what_cannot_hold_for_the_host_is_refused(name: str, value: Any) -> None
         ("servers", [{"name": "one", "address": "10.0.0.1"}]),
         ("servers", [SITE["servers"][0], SITE["servers"][0]]),
         ("server_name", "lab example.org"),
+        ("server_name", "*.example.org"),
         ("health_path", "readyz"),
         ("health_path", "/'; stats enable"),
         ("websocket_health_path", "/ws/ü"),
@@ -90,6 +96,31 @@ def test_sites_with_one_name_or_another_word_on_http2_are_refused() -> None:
     assert broken(SITE, other | {"server_name": "shop.example.org", "http2": False}) == [
         "loadbalancer_http2"
     ]
+
+
+def test_a_name_is_its_sites_own_though_a_wildcard_matches_it() -> None:
+    wide = SITE | {"name": "wide", "server_aliases": ["*.Example.org", "www.example.com"]}
+    deep = SITE | {
+        "name": "deep",
+        "server_name": "a.lab.example.org",
+        "server_aliases": ["*.lab.example.org"],
+    }
+    shop = SITE | {"name": "shop", "server_name": "SHOP.lab.example.org"}
+    names = loadbalancer_names([deep, wide, shop])
+    assert loadbalancer_names([shop, wide, deep])[:2] == names[:2]
+
+    def leads_to(asked: str) -> str:
+        found = [
+            site
+            for how, name, site in names
+            if (asked.endswith if how == "end" else asked.__eq__)(name)
+        ]
+        return found[-1] if found else ""
+
+    assert leads_to("shop.lab.example.org") == "shop"
+    assert leads_to("b.lab.example.org") == leads_to("a.lab.example.org") == "deep"
+    assert leads_to("x.example.org") == leads_to("lab.example.org") == "wide"
+    assert leads_to("example.org") == ""
 
 
 def test_another_distribution_is_refused() -> None:

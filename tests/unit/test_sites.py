@@ -87,6 +87,27 @@ def test_an_entry_becomes_what_each_role_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("websockets", "host", "asked"),
+    [
+        ({}, {}, "/ws/"),
+        ({}, {"daphne_health_path": "/ws/echo"}, "/ws/echo"),
+        ({"health": "/ws/x/"}, {}, "/ws/x/"),
+        ({"paths": ["/live/", "/ws/"]}, {}, "/ws/"),
+        # Apache hands these to mod_wsgi, which answers whether Daphne does or not
+        ({"paths": ["/live/"]}, {}, "/live/"),
+        ({"paths": ["/live/"], "health": "/ready/"}, {}, "/live/"),
+    ],
+)
+def test_a_release_and_the_balancer_ask_daphne_through_apache(
+    websockets: dict[str, Any], host: dict[str, Any], asked: str
+) -> None:
+    found = lists(host, lab=LAB | {"websockets": websockets})
+    assert found["django"][0]["smoke_socket"] == asked
+    assert found["loadbalancer"][0]["websocket_health_path"] == asked
+    assert "websocket_health_path" not in lists(shop=SHOP)["loadbalancer"][0]
+
+
+@pytest.mark.parametrize(
     ("wanted", "told"),
     [
         (True, {"enabled": True}),
