@@ -24,6 +24,22 @@ def sshd_directives(settings: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def sshd_addresses(settings: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of ListenAddress, or names, without ports and routing domains (sshd_config(5))."""
+    found = []
+    for name, value in settings.items():
+        for item in (value if isinstance(value, list) else [value]) * (
+            name.lower() == "listenaddress"
+        ):
+            address = str(item).split()[0]
+            if address.startswith("["):
+                address = address[1:].partition("]")[0]
+            elif address.count(":") == 1:
+                address = address.partition(":")[0]
+            found.append(address)
+    return found
+
+
 def sshd_ignores(said: str, settings: Mapping[str, Any]) -> list[str]:
     """Return which directives sshd does not follow.
 
@@ -49,4 +65,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"sshd_directives": sshd_directives, "sshd_ignores": sshd_ignores}
+        return {
+            "sshd_addresses": sshd_addresses,
+            "sshd_directives": sshd_directives,
+            "sshd_ignores": sshd_ignores,
+        }

@@ -23,6 +23,8 @@ description:
     otherwise than wanted, by another service for example (C(/etc/letsencrypt/renewal/<site>.conf)). Where the address
     that the service writes to is another, the account learns of it.
   - A certificate that certbot has and its hook did not put in place, since it failed, is put there by the hook.
+  - certbot forgets a certificate with this hook whose site has another one now, or none on this host. A renewal would
+    put it in the place of that one, or fail twice a day.
 options:
   sites:
     description: The sites, each with its names.
@@ -32,6 +34,11 @@ options:
     suboptions:
       name: {description: The name of the site and of the certificate., type: str, required: true}
       names: {description: What the certificate is for., type: list, elements: str, required: true}
+  others:
+    description: The names of the host's other sites. Where a host has no site at all, all are others.
+    type: list
+    elements: str
+    default: []
   directory: {description: The directory URL of the service., type: str, required: true}
   email: {description: 'Where the service writes to, or an empty text.', type: str, default: ''}
   webroot: {description: The folder of the answers to challenges., type: path, required: true}
@@ -191,6 +198,24 @@ class Certbot:
             for name in FILES
         )
 
+    def left(self) -> list[str]:
+        """Return the sites that certbot renews certificates of, with this hook, and that have none of it any longer."""
+        asked = [site["name"] for site in self.params["sites"]]
+        others = self.params["others"]
+        found = [
+            path.stem
+            for path in sorted(self.config.glob("renewal/*.conf"))
+            if settings(path).get("renew_hook") == self.params["hook"]
+        ]
+        if not self.module.get_bin_path("certbot"):
+            return []  # nothing is renewed
+        return [name for name in found if name in others or not (asked or others)]
+
+    def forget(self, site: str) -> None:
+        """Let certbot renew the certificate of a site no longer."""
+        words = ["certbot", "delete", "--non-interactive", "--cert-name", site]
+        self.run(words, "certificates_source", f"certbot still has a certificate of {site}")
+
     def deploy(self, site: str) -> None:
         """Put the certificate of a site in place by the hook."""
         lineage = {"RENEWED_LINEAGE": str(self.config / "live" / site)}
@@ -211,6 +236,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "sites": {**sites, "required": True},
+            "others": {"type": "list", "elements": "str", "default": []},
             "directory": text,
             "email": {"type": "str", "default": ""},
             "webroot": path,
@@ -241,7 +267,9 @@ def main() -> None:
                 certbot.deploy,
                 site["name"],
             )
-    if certbot.contacts.get(certbot.directory, "") != email:
+    for name in certbot.left():
+        act(f"{name}: it has another certificate, or none here", certbot.forget, name)
+    if module.params["sites"] and certbot.contacts.get(certbot.directory, "") != email:
         act(f"{certbot.directory} writes to {email or 'nobody'}", certbot.tell, known)
     if failed:
         module.fail_json(msg="\n".join(failed), reasons=reasons)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_guard import arm
+from ansible.module_utils.host_guard import arm, armed, disarm
 
 DOCUMENTATION = r"""
 ---
@@ -68,6 +68,11 @@ options:
           A command that must succeed before anything is replaced; C(%s) stands for a file of the same name in a
           folder with all files of this call that have a validation.
         type: str
+  prove:
+    description: >-
+      A command that must succeed with all files in their places, where none of them can be judged alone; else all is
+      put back. What reads them must not do so by itself.
+    type: str
   guard:
     description:
       - A change that may lock its user out. Before anything is replaced, the state is kept and a timer is started that
@@ -295,6 +300,7 @@ def main() -> None:
                 "required_if": needs,
                 "mutually_exclusive": [contents],
             },
+            "prove": {"type": "str"},
             "guard": {"type": "dict", "options": GUARD},
         },
         supports_check_mode=True,
@@ -313,7 +319,7 @@ def main() -> None:
                 "sight. Mount that there instead (mount --bind). No file was changed."
             )
     found = [(entry, told) for entry in entries if (told := difference(entry)) is not None]
-    result = {
+    result: dict[str, Any] = {
         "changed": bool(found),
         "paths": [entry["path"] for entry, _ in found],
         "diff": [told for _, told in found],
@@ -324,10 +330,14 @@ def main() -> None:
     if any(entry in judged for entry, _ in found):
         validate(module, judged)
     os.umask(0o022)  # of folders above one that is wanted
+    fresh = (
+        ""  # the guard that nobody needs where all is put back; an earlier one is another change's
+    )
     if guard := module.params["guard"]:
         kept = [entry["path"] for entry in entries if entry["state"] != "directory"]
         name, seconds = guard["name"], guard["timeout"]
         texts = {"before": guard["before"], "after": guard["after"]}
+        fresh = "" if name in armed() else name
         try:
             arm(name, kept, seconds, module.run_command, **texts)
         except OSError as error:
@@ -337,10 +347,19 @@ def main() -> None:
         for entry, _ in found:
             undo.append(undo_of(entry))
             put(entry)
+        if command := module.params["prove"]:
+            code, out, err = module.run_command(command)
+            if code != 0:
+                raise OSError(f"{command} refuses them: {(err + out).strip()}")
     except (OSError, LookupError) as error:
         for step in reversed(undo):
             step()
-        module.fail_json(msg=f"The files could not be written, so all are as they were: {error}")
+        if fresh:
+            disarm(fresh, module.run_command)
+        names = ", ".join(result["paths"])
+        module.fail_json(
+            msg=f"{names} could not be put in place, so all files are as they were: {error}"
+        )
     module.exit_json(**result)
 
 

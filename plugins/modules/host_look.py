@@ -15,7 +15,7 @@ from ansible.module_utils.host_guard import armed
 from ansible.module_utils.host_packages import LOCKS, holder, installed
 from ansible.module_utils.host_ports import port_faults
 from ansible.module_utils.host_ssh import ssh_ports
-from ansible.module_utils.host_storage import storage_faults
+from ansible.module_utils.host_storage import free_mb, storage_faults
 from ansible.module_utils.kafka_cluster import cluster_faults
 from ansible.module_utils.kafka_log import deleted_faults
 from ansible.module_utils.site_environment import database_of, read
@@ -34,7 +34,8 @@ options:
       (path, path_variable, minimum_mb, minimum_variable, expect), C(cluster) (data_dir, zookeeper_connect),
       C(deleted) (Kafka's folder, for users that were deleted in its log), C(packages) (names), C(settings) (patterns of
       keys, by the path of a file of properties), C(present) (paths, or patterns of them), C(pythons) (paths of
-      interpreters), C(calendars) (as systemd.time(7) writes them).
+      interpreters), C(calendars) (as systemd.time(7) writes them), C(addresses) (or names,
+      that something is to listen on), C(free) (paths).
     type: dict
     required: true
 author:
@@ -55,7 +56,9 @@ looked:
   description: >-
     For each role C(faults), a list of sentences, C(lacking), the packages that are not installed, and C(present),
     C(settings) (keys and values; nothing of a file that is not there), C(pythons) (its version, or an empty text) and
-    C(calendars) (the error, or an empty text) as asked. C(host) has C(installer) (who installs packages
+    C(calendars) (the error, or an empty text), C(addresses) (whether the host has it) and C(free)
+    (the MiB that a file may still take there) as asked.
+    C(host) has C(installer) (who installs packages
     now, or an empty text), C(users) (home, shell and group of each), C(groups), C(units) (files in
     /etc/systemd/system), C(enabled) (units that one of its C(.wants) folders names), C(active), C(modules) (Apache's
     that are on), C(sites) (those with a release), C(databases) (where the rows of
@@ -101,6 +104,17 @@ def tables(module: AnsibleModule) -> list[str]:
         return []
     _, out, _ = module.run_command([nft, "list", "tables"])
     return sorted(line.removeprefix("table ") for line in out.splitlines())
+
+
+def own_address(address: str) -> bool:
+    """Say whether something can listen on an address, or a name: whether the host has it, or it means all of them."""
+    try:
+        for family, *_, where in socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM):
+            with socket.socket(family, socket.SOCK_STREAM) as tried:
+                tried.bind(where)
+    except OSError:
+        return False
+    return True
 
 
 def released(home: Path = Path("/srv")) -> list[str]:
@@ -198,6 +212,8 @@ def answers(module: AnsibleModule, asked: dict[str, Any], packages: set[str]) ->
         },
         "pythons": pythons,
         "calendars": calendars,
+        "addresses": {address: own_address(address) for address in asked.get("addresses", [])},
+        "free": {path: free_mb(path) for path in asked.get("free", [])},
     }
 
 

@@ -160,6 +160,56 @@ def test_a_run_killed_after_the_change_of_sshd_locks_nobody_out(managed13: Manag
     assert confirmed(server)
 
 
+def test_an_sshd_that_does_not_start_with_a_change_runs_again_once_that_is_taken_back(
+    managed13: Managed,
+) -> None:
+    server = managed13[0]
+    taken = 8001
+    server.shell(f"systemd-run --quiet --unit=taken python3 -m http.server {taken}")
+    try:
+        assert until(lambda: f":{taken} " in server.shell("ss -ltn"), 30)
+        run = server.onboard(
+            ROLE, role="access", access_sshd={"Port": taken}, access_guard_timeout=GUARD
+        )
+        assert run.code == 2, run.output[-3000:]
+        run.says("ssh.service", f"Bind to port {taken} on 0.0.0.0 failed")
+        assert until(server.lets_admin_in, GUARD + 90)
+        assert confirmed(server)
+    finally:
+        server.shell("systemctl stop taken")
+
+
+@pytest.mark.parametrize(
+    ("managed", "sshd", "told"),
+    [
+        (
+            "managed13",
+            {"ListenAddress": "198.51.100.9"},
+            "the host has no such address, so sshd would not start.",
+        ),
+        # the first one that sshd reads wins from Debian 13 on
+        (
+            "managed12",
+            {"Subsystem": "sftp internal-sftp"},
+            "/usr/sbin/sshd -t refuses them: /etc/ssh/sshd_config",
+        ),
+    ],
+    ids=["address", "subsystem"],
+)
+def test_what_sshd_would_not_start_with_is_refused_at_once(
+    managed: str, sshd: dict[str, str], told: str, request: pytest.FixtureRequest
+) -> None:
+    server, _ = request.getfixturevalue(managed)
+    look = "cat /etc/ssh/sshd_config.d/*; systemctl show --property=MainPID ssh.service"
+    before = server.shell(look)
+    run = server.onboard(ROLE, role="access", access_sshd=sshd)
+    assert run.code == 2, run.output[-3000:]
+    run.says(told)
+    assert server.shell(look) == before
+    assert confirmed(server)
+    assert server.lets_admin_in()
+
+
 @pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two runs more")
 def test_what_a_killed_run_left_is_confirmed_by_the_next_one(managed13: Managed) -> None:
     server = managed13[0]

@@ -55,6 +55,13 @@ def test_swap_is_made_as_far_as_a_container_lets_it(managed12: Managed) -> None:
     """The kernel of a container's host takes no swap from it, so that everything but its use is looked at."""
     server = managed12[0]
     swap: dict[str, Any] = {"role": "base", "tasks_from": "swap"}
+    server.shell("chmod -x /sbin/mkswap")  # as a disk that fills up does
+    try:
+        run = server.onboard(ROLE, **swap, base_swap_mb=64)
+    finally:
+        server.shell("chmod +x /sbin/mkswap")
+    run.says("base_swap_mb is 64: Make it swap fails.")
+    assert server.shell("ls /swapfile*", check=False) == "", "what fills the disk stays"
     run = server.onboard(ROLE, **swap, base_swap_mb=64)
     run.says("FAILED server1: base : Use it, or use it no longer", "swapfile.swap")
     assert server.shell(

@@ -107,9 +107,16 @@ def test_its_code_and_units_go_and_its_data_stay(bench: Bench) -> None:
     assert re.search(r"changed=0 .*failed=0", again.output), again.output[-4000:]
 
 
-def test_all_of_it_goes_when_told(bench: Bench) -> None:
+def test_all_of_it_goes_when_told_also_after_a_run_that_failed(bench: Bench) -> None:
+    place = f"/var/log/apache2/{SITE}"
+    bench.host.check_output(f"mount -t tmpfs none {place}")
+    run = remove(bench, remove_data=True)
+    bench.host.check_output(f"umount {place}")
+    assert run.code != 0
+    run.says(place)
     run = remove(bench, remove_data=True)
     assert run.code == 0, run.output[-4000:]
     assert left(bench) == set()
     assert bench.host.run("getent passwd %s", SITE).rc == 2
     assert not bench.host.file(f"/srv/{SITE}").exists
+    remove(bench, remove_data=True).says(f"site is {SITE}: there is no /srv/{SITE} on ")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.access import sshd_directives, sshd_ignores
+from plugins.filter.access import sshd_addresses, sshd_directives, sshd_ignores
 from plugins.module_utils.host_ssh import ssh_ports
 from tests.unit.run_module import run_module
 
@@ -20,6 +20,14 @@ SSHD = "port 22\naddressfamily any\nlistenaddress [::]:2200\nlistenaddress 192.0
 def test_directives_are_sorted_lines() -> None:
     told = sshd_directives({"X11Forwarding": False, "AllowUsers": ["a", "b"], "LoginGraceTime": 30})
     assert told == "AllowUsers a\nAllowUsers b\nLoginGraceTime 30\nX11Forwarding no\n"
+
+
+def test_the_addresses_that_sshd_is_to_listen_on_have_no_ports() -> None:
+    wanted = ["192.0.2.1", "192.0.2.2:2222", "[2001:db8::1]:22", "2001:db8::2 rdomain 1", "lab:22"]
+    hosts = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "lab"]
+    assert sshd_addresses({"listenaddress": wanted, "Port": 22}) == hosts
+    assert sshd_addresses({"ListenAddress": "::"}) == ["::"]
+    assert sshd_addresses({"Port": 22}) == []
 
 
 def test_a_directive_that_another_file_overrides_is_told() -> None:

@@ -20,6 +20,8 @@ with (home / "asked").open("a") as file:
     file.write(json.dumps(words) + "\\n")
 def of(flag):
     return [words[at + 1] for at, word in enumerate(words) if word == flag]
+if words[0] == "delete":
+    (home / "renewal" / (of("--cert-name")[0] + ".conf")).unlink()
 if words[0] == "certonly":
     if "refused.example.org" in words:
         sys.exit("the service refuses it")
@@ -181,3 +183,31 @@ def test_a_refusal_names_the_service_and_the_site(host: Host) -> None:
         in told["msg"]
     )
     assert "the service refuses it" in told["msg"]
+
+
+@pytest.mark.parametrize("others", [["lab"], []], ids=["another certificate", "no site"])
+def test_a_certificate_that_no_site_has_from_acme_any_longer_is_forgotten(
+    host: Host, others: list[str]
+) -> None:
+    """Its renewal would put it in the place of the one that was given meanwhile, or fail twice a day."""
+    host.run()
+    host.asked()
+    own = host.home / "renewal" / "own.conf"
+    own.write_text("[renewalparams]\nrenew_hook = systemctl reload nginx\n")  # somebody's own
+    gone: dict[str, Any] = {"sites": [], "others": others, "email": "ops@example.org"}
+    told = ["lab: it has another certificate, or none here"]
+    assert host.run(**gone, check=True)["reasons"] == told
+    assert host.run(**gone)["reasons"] == told
+    assert host.asked() == [["delete", "--non-interactive", "--cert-name", "lab"]]
+    assert own.exists()
+    assert host.run(**gone)["reasons"] == []
+
+
+def test_a_site_that_is_still_served_and_not_listed_any_more_keeps_its_certificate(
+    host: Host,
+) -> None:
+    """Apache has it until playbooks/remove.yml."""
+    host.run()
+    host.asked()
+    assert host.run(sites=[], others=["other"])["reasons"] == []
+    assert host.asked() == []

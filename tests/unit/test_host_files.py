@@ -139,9 +139,27 @@ def test_a_write_that_fails_takes_back_what_was_written(tmp_path: Path) -> None:
         {"path": f"{tmp_path}/nowhere/b.conf", "content": "b\n"},
     )
     assert said["failed"]
-    assert "so all are as they were" in said["msg"]
+    assert "so all files are as they were" in said["msg"]
     assert (tmp_path / "a.conf").read_text() == "old\n"
     assert not (tmp_path / "c.conf").is_symlink()
+
+
+def test_what_a_program_refuses_with_all_in_place_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("old\n")
+    judge = {"prove": f"/bin/grep -q good {path}"}
+
+    def wanted(text: str) -> dict[str, Any]:
+        file = {"path": str(path), "content": text, "owner": USER, "group": GROUP}
+        return run_module("host_files", {"files": [file], **judge})
+
+    said = wanted("bad\n")
+    assert said["failed"]
+    assert f"{path} could not be put in place, so all files are as they were" in said["msg"]
+    assert judge["prove"] in said["msg"]
+    assert path.read_text() == "old\n"
+    assert wanted("good\n")["changed"]
+    assert path.read_text() == "good\n"
 
 
 def test_an_account_that_is_not_there_is_named(tmp_path: Path) -> None:

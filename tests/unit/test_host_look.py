@@ -31,6 +31,8 @@ def test_each_question_has_its_answer(tmp_path: Path) -> None:
             "present": [str(tmp_path / "myid"), str(tmp_path / "none")],
             "pythons": [sys.executable, str(tmp_path / "python3")],
             "packages": ["dpkg", "no-such-package"],
+            "free": [str(tmp_path)],
+            "addresses": ["127.0.0.1", "0.0.0.0", "localhost", "192.0.2.99"],
             "settings": {str(tmp_path / "zoo.cfg"): ["server.*"], str(tmp_path / "none"): ["*"]},
         }
         (tmp_path / "zoo.cfg").write_text("# a=b\nserver.1=one:1=\nclientPort=2181\n")
@@ -46,6 +48,9 @@ def test_each_question_has_its_answer(tmp_path: Path) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert list(looked["zookeeper"]["pythons"].values()) == [version, ""]
     assert list(looked["zookeeper"]["settings"].values()) == [{"server.1": "one:1="}, {}]
+    assert list(looked["zookeeper"]["addresses"].values()) == [True, True, True, False]
+    room = shutil.disk_usage(tmp_path).free // 2**20
+    assert abs(looked["zookeeper"]["free"][str(tmp_path)] - room) < room / 4
     assert looked["zookeeper"]["lacking"] == ["no-such-package"]
     assert looked["base"] == {
         "faults": [],
@@ -54,6 +59,8 @@ def test_each_question_has_its_answer(tmp_path: Path) -> None:
         "settings": {},
         "pythons": {},
         "calendars": {},
+        "addresses": {},
+        "free": {},
     }
     root = looked["host"]["users"]["root"]
     assert root == {"home": "/root", "shell": root["shell"], "group": "root"}
