@@ -6,11 +6,13 @@ import importlib.util
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -160,7 +162,7 @@ def test_databases_are_copied_whole_while_others_write(tmp_path: Path) -> None:
     try:
         while sqlite3.connect(path).execute("SELECT count(*) FROM pair").fetchone()[0] < 20:
             pass
-        (told,) = copying.copy_databases(str(data), str(target))
+        (told,) = copying.copy_databases(str(data), str(target))["sqlite"]
     finally:
         done.set()
         thread.join()
@@ -175,18 +177,138 @@ def test_databases_are_copied_whole_while_others_write(tmp_path: Path) -> None:
     assert torn == 0
 
 
-def test_a_damaged_database_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "lab.sqlite3"
-    with sqlite3.connect(path) as live:
+def database(path: Path | str) -> Path:
+    """Make a database with some pages."""
+    with sqlite3.connect(f"file:{quote(os.fsencode(path))}", uri=True) as live:
         live.execute("CREATE TABLE page (text)")
         live.executemany("INSERT INTO page VALUES (?)", [("x" * 3000,)] * 50)
     live.close()
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\0" * 8192)
+    return Path(path)
+
+
+def test_what_is_no_sound_database_keeps_no_other_from_its_copy(tmp_path: Path) -> None:
+    data, target = tmp_path / "data", tmp_path / "target"
+    data.mkdir()
+    target.mkdir()
+    good = database(data / "lab.sqlite3").read_bytes()
+    (data / "cut.db").write_bytes(good[: len(good) // 2])
+    (data / "empty.db").write_bytes(copying.SQLITE)
+    (data / "hole.db").write_bytes(good[:4096] + b"\0" * 8192 + good[12288:])
+    # the number of the schema's format
+    (data / "later.db").write_bytes(good[:47] + b"\x09" + good[48:])
+    (data / "name.db").write_bytes(good.replace(b"tablepagepage", b"table\xffage\xffage"))
+    (data / "noise.db").write_bytes(copying.SQLITE + os.urandom(5000))
+    told = copying.copy_databases(str(data), str(target))
+    assert [one["path"] for one in told["sqlite"]] == ["lab.sqlite3"]
+    assert told["damaged"].keys() == {
+        f"{name}.db" for name in ("cut", "empty", "hole", "later", "name", "noise")
+    }
+    assert told["damaged"]["noise.db"] == "file is not a database"
+    assert [one.name for one in target.iterdir()] == [told["sqlite"][0]["copy"]]
+    assert copying.digest(target / "0") == told["sqlite"][0]["sha256"]
+
+
+def test_a_database_whose_name_is_no_utf8_is_copied(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
-    with pytest.raises(copying.Damaged, match=r"lab\.sqlite3: .*Restore it"):
-        copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+    database(tmp_path / os.fsdecode(b"caf\xe9?.db"))
+    told = json.loads(
+        subprocess.run(
+            [sys.executable, "-I", FILES / "backup_copy.py", tmp_path, tmp_path / "target"],
+            capture_output=True,
+            check=True,
+        ).stdout
+    )
+    assert os.fsencode(told["sqlite"][0]["path"]) == b"caf\xe9?.db"
+    assert copying.shown(told["sqlite"][0]["path"]) == "caf\\xe9?.db"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        # each as restic 0.14 itself decides
+        ("*.db", "a.db cache/b.db cache/deep/c.db"),
+        ("cache", "cache/b.db cache/deep/c.db"),
+        ("/srv/lab/data/cache/", "cache/b.db cache/deep/c.db"),
+        ("/srv/lab/data/*/b.db", "cache/b.db"),
+        ("/srv/**/c.db", "cache/deep/c.db"),
+        ("data/?.db", "a.db"),
+        ("/cache", ""),
+        ("ache", ""),
+        ("b.d", ""),
+        ("", ""),
+        ("[ab].db", ""),  # restic leaves these out, and the copies stay
+        ("\\a.db", ""),
+    ],
+)
+def test_a_database_that_is_left_out_is_not_copied(pattern: str, left: str) -> None:
+    files = ["a.db", "cache/b.db", "cache/deep/c.db"]
+    found = [name for name in files if copying.leaves_out(pattern, f"/srv/lab/data/{name}")]
+    assert found == left.split()
+
+
+def test_the_database_of_the_environment_stays_unless_its_whole_path_is_left_out() -> None:
+    path = "/srv/lab/data/lab.db"
+    assert not copying.stays(path, ["*.db"], [])
+    assert copying.stays(path, ["*.db"], [path])
+    assert not copying.stays(path, ["/srv/lab/data/*.db"], [path])
+    assert copying.stays(path, ["*.db", "!lab.db"], [])
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what fills the stage of a site that has lab.sqlite3 and a damaged holiday.db, as this user."""
+    monkeypatch.setitem(sys.modules, "site_environment", site_environment)
+    backup = program("switchboard_backup")
+    monkeypatch.setattr(backup, "LIBRARY", FILES)
+    monkeypatch.setattr(
+        backup, "as_user", lambda _, words, **more: subprocess.run(words, text=True, **more)
+    )
+    monkeypatch.setattr(backup.os, "chown", lambda *_: None)
+    monkeypatch.setattr(backup.grp, "getgrnam", lambda _: SimpleNamespace(gr_gid=0))
+    data, environment, stage = (tmp_path / name for name in ("data", "environment", "stage"))
+    for folder in (data, environment, stage):
+        folder.mkdir()
+    database(data / "lab.sqlite3")
+    (data / "holiday.db").write_bytes(copying.SQLITE + os.urandom(5000))
+    former: dict[str, Any] = {}
+    site = {
+        **LAB,
+        "data": str(data),
+        "environment": str(environment),
+        "current": str(tmp_path / "current"),
+        "postgresql_host": "",
+    }
+
+    def fill(names: str = "", had: str = "") -> dict[str, Any]:
+        (environment / "a.env").write_text(f'LAB_DB="sqlite:///{data}/{names}?timeout=20"\n')
+        former["sqlite"] = [{"path": had}]
+        asked = SimpleNamespace(
+            config={"kafka": "", "host": "one"},
+            run=lambda *_: SimpleNamespace(stdout=json.dumps(former)),
+        )
+        told: dict[str, Any] = backup.prepare(asked, site, stage, "aaaaaaaa")
+        return told
+
+    return fill, backup
+
+
+def test_a_damaged_file_of_a_visitor_is_a_note(staged: Any) -> None:
+    fill, _ = staged
+    told = fill(names="lab.sqlite3", had="lab.sqlite3")
+    assert [one["path"] for one in told["sqlite"]] == ["lab.sqlite3"]
+    (note,) = told["notes"]
+    assert note.endswith(
+        "/data/holiday.db is no sound database, and is stored as any other file: file is not a database"
+    )
+
+
+@pytest.mark.parametrize("about", [{"names": "holiday.db"}, {"had": "holiday.db"}])
+def test_a_damaged_database_of_the_site_is_a_fault(staged: Any, about: dict[str, str]) -> None:
+    fill, backup = staged
+    with pytest.raises(
+        backup.Refused, match=r"/data/holiday\.db: file is not a database\. Restore it"
+    ):
+        fill(**about)
 
 
 FOUND = [

@@ -1,6 +1,6 @@
 """What is read of a site while it goes on writing: its SQLite databases, and the definitions of its topics.
 
-As a program it copies the databases below a folder, FOLDER TARGET, and prints what it copied as JSON.
+As a program it copies the databases below a folder, FOLDER TARGET EXCLUDE NAMED, and prints what it copied as JSON.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ import contextlib
 import hashlib
 import json
 import os
+import posixpath
+import re
 import sqlite3
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,30 +24,76 @@ SUFFIXES = (".sqlite3", ".sqlite", ".db")
 KAFKA_SECONDS = 10
 
 
-class Damaged(Exception):
+# What SQLite says of a file's content, whoever wrote it: no lock and no disk is at fault.
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+class Failed(Exception):
     """A database can't be copied; the text says which, and why."""
 
 
 def copied(path: str, copy: Path) -> str:
     """Copy one database, and return what SQLite says of the copy: ok, or what is wrong with it."""
-    source = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=60)
+    where = f"file:{quote(os.fsencode(path))}?mode=rw"
+    source = sqlite3.connect(where, uri=True, timeout=60)
     with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as sink:
+        sink.text_factory = lambda text: text.decode(errors="replace")
         source.backup(sink)
         sink.execute("PRAGMA journal_mode = DELETE")  # all is in the one file
         return " ".join(str(sink.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
 
 
-def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
-    """Copy each SQLite database below a folder while others write to it; return the path of each and its copy's sum.
+def leaves_out(pattern: str, path: str) -> bool:
+    """Say whether a pattern of restic leaves a file out; no, where it has more than `*`, `?` and `**`."""
+    if re.search(r"[\\\[]|^!", pattern):
+        return False
+    plain = {"*": "[^/]*", "?": "[^/]"}
+    parts = posixpath.normpath(pattern).strip("/").split("/")
+    said = "".join(
+        "(?:/[^/]+)*" if part == "**" else "/" + "".join(plain.get(c, re.escape(c)) for c in part)
+        for part in parts
+    )
+    look = re.match if pattern.startswith("/") else re.search
+    return bool(look(f"{said}(?:/|\\Z)", path, re.DOTALL))
+
+
+def stays(path: str, exclude: Collection[str], named: Collection[str]) -> bool:
+    """Say whether a database is to be copied: one that the environment names unless a whole path leaves it out."""
+    if any(pattern.startswith("!") for pattern in exclude):
+        return True  # one that takes another back: restic alone knows
+    return not any(
+        leaves_out(pattern, path)
+        for pattern in exclude
+        if path not in named or pattern.startswith("/")
+    )
+
+
+def copy_databases(
+    data: str, target: str, exclude: Collection[str] = (), named: Collection[str] = ()
+) -> dict[str, Any]:
+    """Copy each SQLite database below a folder while others write to it.
 
     It runs as the site's user, who may have put links anywhere: with no more rights than that user has.
+
+    Args:
+        data: the folder.
+        target: the folder that gets the copies.
+        exclude: restic's patterns for what is left out.
+        named: the files that the site's environment names.
+
+    Returns:
+        ``sqlite``, the path of each below the folder and its copy's sum, and ``damaged``, which maps the others to what
+        SQLite says of them: a visitor may have uploaded such a file.
     """
     found: list[dict[str, Any]] = []
+    damaged: dict[str, str] = {}
     for folder, folders, names in os.walk(data):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)
             if not name.endswith(SUFFIXES) or not os.path.isfile(path) or os.path.islink(path):
+                continue
+            if not stays(path, exclude, named):
                 continue
             with open(path, "rb") as file:
                 if file.read(len(SQLITE)) != SQLITE:
@@ -52,16 +101,20 @@ def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
             copy = Path(target) / str(len(found))
             try:
                 said = copied(path, copy)
+            except UnicodeDecodeError:  # of SQLite's own message
+                said = "a name in it is no UTF-8"
             except sqlite3.Error as error:
                 # the first byte is the kind; what follows says more of it (sqlite3's result codes)
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                    raise Damaged(
-                        f"{path}: {error}. Look at the disk with {target}, and who holds a lock on the file."
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+                    raise Failed(
+                        f"{shown(path)}: {error}. Look at the disk with {target}, and who holds a lock on the file."
                     ) from error
                 said = str(error)
             if said != "ok":
-                raise Damaged(f"{path}: {said}. Restore it from a snapshot before it was damaged.")
+                damaged[os.path.relpath(path, data)] = said
+                for end in ("", "-journal"):
+                    Path(f"{copy}{end}").unlink(missing_ok=True)
+                continue
             mode = os.stat(path).st_mode & 0o777
             found.append(
                 {
@@ -71,7 +124,12 @@ def copy_databases(data: str, target: str) -> list[dict[str, Any]]:
                     "mode": mode,
                 }
             )
-    return found
+    return {"sqlite": found, "damaged": damaged}
+
+
+def shown(path: str) -> str:
+    """Return a path for people, also where its name is no UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def digest(path: Path) -> str:
@@ -119,7 +177,8 @@ def topics(brokers: str, prefix: str, login: str = "") -> dict[str, Any] | None:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(copy_databases(sys.argv[1], sys.argv[2])))
-    except (Damaged, OSError, sqlite3.Error) as error:
+        told = copy_databases(sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:]))
+        print(json.dumps(told))
+    except (Failed, OSError, sqlite3.Error) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

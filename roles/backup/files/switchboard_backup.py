@@ -32,7 +32,7 @@ from typing import Any
 
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
-from backup_copy import digest, topics  # noqa: E402 - it stands there
+from backup_copy import digest, shown, topics  # noqa: E402 - it stands there
 from backup_restic import ETC, STATE, Refused, Restic, chosen, last_line, now  # noqa: E402
 from site_environment import ASIDE, postgresql_of, read  # noqa: E402
 
@@ -91,11 +91,25 @@ def as_user(
     )
 
 
-def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[str, Any]:
-    """Put into the stage what must not be read while others write it; return the manifest, which is there too."""
+def databases_of(restic: Restic, site: str, snapshot: str) -> set[str]:
+    """Return the databases of a snapshot, as paths below the site's data; none where it is gone."""
+    with contextlib.suppress(Refused):
+        words = ("dump", "--no-lock", snapshot, f"{STAGE}/{site}/manifest.json")
+        return {one["path"] for one in json.loads(restic.run(*words).stdout)["sqlite"]}
+    return set()
+
+
+def prepare(restic: Restic, site: dict[str, Any], stage: Path, last: str) -> dict[str, Any]:
+    """Put into the stage what must not be read while others write it; return the manifest, which is there too.
+
+    A damaged file is a fault where the environment names it or the last good snapshot had it as a database, and a note
+    elsewhere.
+    """
+    config = restic.config
     here = bool(site["postgresql"]) and not site["postgresql_host"]
+    environment = read(site["environment"])
     # an empty login is that of this host's socket
-    if (postgresql_of(read(site["environment"])) == {}) != here:
+    if (postgresql_of(environment) == {}) != here:
         raise Refused(
             "its DATABASE_URL leads to another database than the one that is backed up. Run site.yml."
         )
@@ -103,10 +117,25 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
     databases.mkdir()
     os.chown(databases, 0, grp.getgrnam(site["name"]).gr_gid)
     databases.chmod(0o770)
+    within = re.escape(site["data"]) + r"/[^\s?#;,'\"]+"
+    named = [path for value in environment.values() for path in re.findall(within, value)]
     program = [sys.executable, "-I", f"{LIBRARY}/backup_copy.py", site["data"], str(databases)]
+    program += [json.dumps(site["exclude"]), json.dumps(named)]
     done = as_user(site["name"], program, stdout=subprocess.PIPE)
     if done.returncode:
         raise Refused(f"its SQLite databases can't be copied. {last_line(done.stderr)}")
+    told, notes = json.loads(done.stdout), []
+    known = databases_of(restic, site["name"], last) if told["damaged"] and last else set()
+    for path, said in told["damaged"].items():
+        whole = os.path.join(site["data"], path)
+        if path in known or whole in named:
+            raise Refused(
+                f"its SQLite databases can't be copied. {shown(whole)}: {said}. Restore it from a snapshot before it "
+                "was damaged, or leave it out (backup.exclude)."
+            )
+        notes.append(
+            f"{shown(whole)} is no sound database, and is stored as any other file: {said}"
+        )
     current = Path(site["current"])
     manifest = {
         "version": 1,
@@ -115,7 +144,7 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
         "at": now(),
         "release": current.resolve().name if current.exists() else "",
         "releases": sorted(path.name for path in current.parent.glob("releases/*")),
-        "sqlite": json.loads(done.stdout),
+        "sqlite": told["sqlite"],
         "postgresql": site["postgresql"],
         "topics": topics(config["kafka"], f"{site['name']}.", config["kafka_login"])
         if config["kafka"]
@@ -126,7 +155,7 @@ def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[s
         dump(site, config, stage / "postgresql.dump")
         manifest["dump"] = digest(stage / "postgresql.dump")
     replace(stage / "manifest.json", json.dumps(manifest, indent=2) + "\n", 0o600)
-    return {**manifest, "sha256": digest(stage / "manifest.json")}
+    return {**manifest, "sha256": digest(stage / "manifest.json"), "notes": notes}
 
 
 def dump(site: dict[str, Any], config: dict[str, Any], target: Path) -> None:
@@ -178,15 +207,15 @@ def left_out(restic: Restic, snapshot: str, stage: Path, manifest: dict[str, Any
     return next((name for name in needed if f"{stage}/{name}" not in there), "")
 
 
-def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
-    """Make one snapshot of a site; return what is to be known of it."""
+def back_up(restic: Restic, site: dict[str, Any], last: str) -> dict[str, Any]:
+    """Make one snapshot of a site after its last good one; return what is to be known of it."""
     config, stage, began = restic.config, STAGE / site["name"], time.monotonic()
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     STAGE.chmod(0o711)
     stage.chmod(0o711)  # the site's user passes through to its own part
     try:
-        manifest = prepare(site, config, stage)
+        manifest = prepare(restic, site, stage, last)
         live = [os.path.join(site["data"], one["path"]) for one in manifest["sqlite"]]
         words = ["backup", "--json", "--host", config["host"]]
         words += ["--tag", "switchboard", "--tag", f"site:{site['name']}"]
@@ -227,6 +256,7 @@ def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
         "added": told["data_added"],
         "release": manifest["release"],
         "manifest": manifest["sha256"],
+        "notes": manifest["notes"],
         "why": "",
     }
 
@@ -261,10 +291,13 @@ def run(config: dict[str, Any], only: str) -> int:
         name = site["name"]
         before = status["sites"].get(name, {})
         try:
-            told = back_up(restic, site)
+            last = (before.get("last_good") or {}).get("snapshot", "")
+            told = back_up(restic, site, last)
             told["last_good"] = {key: told[key] for key in ("at", "snapshot", "bytes")}
             added = f"{size(told['bytes'])}, {size(told['added'])} of it new"
             print(f"{name}: snapshot {told['snapshot']}, {added}, {told['seconds']} s")
+            for note in told["notes"]:
+                print(f"{name}: {note}")
         except (Refused, OSError, ValueError, KeyError) as error:
             told = {"good": False, "at": now(), "why": str(error) or repr(error)}
             told["last_good"] = before.get("last_good")
