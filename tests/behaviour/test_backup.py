@@ -55,7 +55,8 @@ def test_a_run_makes_a_snapshot_of_each_site(host: Host, sites: list[str]) -> No
     for name, one in last_good(host).items():
         assert one["snapshot"] != before.get(name, {}).get("snapshot")
         assert told["sites"][name]["added"] > 0
-    assert host.run(f"ls {STATE}/stage").stdout == "", "what was staged is still there"
+    stage = json.loads(host.check_output("cat /etc/switchboard/backup.json"))["stage"]
+    assert host.check_output("ls %s", stage) == "", "what was staged is still there"
 
 
 @pytest.mark.disruptive
@@ -168,11 +169,11 @@ def test_a_file_of_the_last_snapshot_comes_back(host: Host, sites: list[str]) ->
     """The repository can be read, and a file of each site's last snapshot comes back byte for byte."""
     listed = host.run("%s list", PROGRAM)
     assert listed.rc == 0, listed.stderr
-    there = {one["id"] for one in json.loads(listed.stdout)}
+    there = {one["id"]: one["paths"] for one in json.loads(listed.stdout)}
     for name, one in last_good(host).items():
         assert one["snapshot"] in there, f"{name}: {one['snapshot']} is gone"
-        path = f"{STATE}/stage/{name}/manifest.json"
-        dump = f"{PROGRAM} restic dump --no-lock {one['snapshot']} {path}"
+        stage = next(path for path in there[one["snapshot"]] if path.endswith(f"/stage/{name}"))
+        dump = f"{PROGRAM} restic dump --no-lock {one['snapshot']} {stage}/manifest.json"
         back = host.run(f"bash -o pipefail -c '{dump} | sha256sum'")
         assert back.rc == 0, back.stderr
         told = status(host)["sites"][name]

@@ -29,6 +29,7 @@ GOOD = {
     "on_calendar": "daily",
     "check_on_calendar": "weekly",
     "check_subset": "5%",
+    "stage_dir": "/mnt/scratch",
     "keep_daily": 7,
     "keep_weekly": 0,
     "keep_monthly": 0,
@@ -91,6 +92,13 @@ def test_what_restic_can_work_with_is_let_through(changes: dict[str, Any]) -> No
             "inside /etc/switchboard/lab",
         ),
         ({"repository": "/var/lib/lab/x"}, "backup_repository", "it lies inside /var/lib/lab,"),
+        (
+            {"repository": "/mnt/scratch/stage/lab"},
+            "backup_repository",
+            "it lies inside /mnt/scratch/stage,",
+        ),
+        ({"stage_dir": "scratch"}, "backup_stage_dir", "scratch: that is no whole path"),
+        ({"stage_dir": "/srv/lab/data"}, "backup_stage_dir", "it lies inside /srv/lab, which is"),
         ({"repository": "/mnt/../srv/lab"}, "backup_repository", "it lies inside another folder"),
         (
             {"repository": "rest:https://me:word@h/"},
@@ -258,10 +266,10 @@ def test_the_database_of_the_environment_stays_unless_its_whole_path_is_left_out
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what fills the stage of a site that has lab.sqlite3 and a damaged holiday.db, as this user."""
     monkeypatch.setitem(sys.modules, "site_environment", site_environment)
-    backup = program("switchboard_backup")
+    backup = program("backup_stage")
     monkeypatch.setattr(backup, "LIBRARY", FILES)
     monkeypatch.setattr(
-        backup, "as_user", lambda _, words, **more: subprocess.run(words, text=True, **more)
+        backup, "as_user", lambda _, words, *__, **more: subprocess.run(words, text=True, **more)
     )
     monkeypatch.setattr(backup.os, "chown", lambda *_: None)
     monkeypatch.setattr(backup.grp, "getgrnam", lambda _: SimpleNamespace(gr_gid=0))
@@ -273,6 +281,7 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     former: dict[str, Any] = {}
     site = {
         **LAB,
+        "paths": [],
         "data": str(data),
         "environment": str(environment),
         "current": str(tmp_path / "current"),
@@ -282,14 +291,50 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def fill(names: str = "", had: str = "") -> dict[str, Any]:
         (environment / "a.env").write_text(f'LAB_DB="sqlite:///{data}/{names}?timeout=20"\n')
         former["sqlite"] = [{"path": had}]
+        dump = ("dump", "--no-lock", "a" * 64, "/mnt/stage/lab/manifest.json")
         asked = SimpleNamespace(
             config={"kafka": "", "host": "one"},
-            run=lambda *_: SimpleNamespace(stdout=json.dumps(former)),
+            snapshots=lambda _: [FOUND[0] | {"paths": ["/srv/lab/data", "/mnt/stage/lab"]}],
+            run=lambda *words: SimpleNamespace(stdout=json.dumps(former) * (words == dump)),
         )
-        told: dict[str, Any] = backup.prepare(asked, site, stage, "aaaaaaaa")
+        told: dict[str, Any] = backup.prepare(asked, site, stage)
         return told
 
     return fill, backup
+
+
+def test_copies_leave_others_their_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = database(tmp_path / "lab.db").stat().st_size
+    Path(f"{tmp_path}/lab.db-wal").write_bytes(b"x" * 5000)
+    (tmp_path / "target").mkdir()
+    free = [2 * size]
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    with pytest.raises(copying.Failed, match=r"target has room for 0\.2 MiB of copies, and not"):
+        copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+    assert list((tmp_path / "target").iterdir()) == []
+    free[0] += 10000
+    assert copying.copy_databases(str(tmp_path), str(tmp_path / "target"))["sqlite"]
+    free[0] = 3 * 2**30
+    assert copying.room(tmp_path) == 2 * 2**30
+
+
+def test_a_dump_that_finds_no_room_ends(
+    staged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = staged
+    (tmp_path / "pg_dump").write_text("#!/bin/sh\nexec head -c 200000 /dev/zero\n")
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    site = {"name": "lab", "postgresql": "lab", "postgresql_host": ""}
+    target = tmp_path / "postgresql.dump"
+    monkeypatch.setattr(backup, "room", lambda _: 200_000)
+    backup.dump(site, {"postgresql_port": 5432}, target)
+    assert target.stat().st_size == 200_000
+    monkeypatch.setattr(backup, "room", lambda _: 100_000)
+    with pytest.raises(
+        backup.Refused, match=r"lab can't be dumped\. The disk with .* has room for"
+    ):
+        backup.dump(site, {"postgresql_port": 5432}, target)
 
 
 def test_a_damaged_file_of_a_visitor_is_a_note(staged: Any) -> None:
@@ -515,9 +560,11 @@ def test_a_file_system_of_its_own_below_the_data_is_refused(
 def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what lays a snapshot out, given what its manifest says of its one database, and where it was laid out."""
     monkeypatch.setitem(sys.modules, "site_environment", site_environment)
+    program("backup_stage")
     backup, whole = program("switchboard_backup"), tmp_path / "whole"
-    site = {"name": "lab", "data": "/srv/lab/data", "environment": "/etc/lab", "postgresql": ""}
-    stage = whole / str(backup.STAGE / "lab").lstrip("/")
+    site = {**LAB, "data": "/srv/lab/data", "environment": "/etc/lab", "paths": ["/var/stage/lab"]}
+    paths = {"paths": ["/mnt/big/stage/lab", "/srv/lab/data", "/var/stage/lab"]}
+    stage = whole / "mnt/big/stage/lab"
     (stage / "sqlite").mkdir(parents=True)
     (stage / "sqlite" / "0").write_text("rows")
     (whole / "srv/lab/data").mkdir(parents=True)
@@ -527,7 +574,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         told |= {"sha256": copying.digest(stage / "sqlite" / "0")}
         manifest = {"sqlite": [told], "release": "", "topics": None, "postgresql": "", "paths": []}
         (stage / "manifest.json").write_text(json.dumps(manifest))
-        found: dict[str, Any] = backup.laid_out(FOUND[0], site, whole)
+        found: dict[str, Any] = backup.laid_out(FOUND[0] | paths, site, whole)
         return found
 
     return lay_out, whole, backup

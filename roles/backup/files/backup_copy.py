@@ -11,9 +11,10 @@ import json
 import os
 import posixpath
 import re
+import shutil
 import sqlite3
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,10 +23,31 @@ from urllib.parse import quote
 SQLITE = b"SQLite format 3\0"
 SUFFIXES = (".sqlite3", ".sqlite", ".db")
 KAFKA_SECONDS = 10
+# What copies leave free of the disk, in bytes, or half of what is free where that is less.
+RESERVE = 2**30
 
 
 # What SQLite says of a file's content, whoever wrote it: no lock and no disk is at fault.
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
+
+
+def room(folder: str | Path) -> int:
+    """Return how many bytes may be written into a folder for a while: others need the disk, too."""
+    free = shutil.disk_usage(folder).free
+    return max(free // 2, free - RESERVE)
+
+
+def no_room(folder: str | Path) -> str:
+    """Say that copies find no room, and the remedy."""
+    return (
+        f"The disk with {folder} has room for {size(room(folder))} of copies, and not for all of them. Make room, or "
+        "name a folder of another disk as backup_stage_dir."
+    )
 
 
 class Failed(Exception):
@@ -87,44 +109,56 @@ def copy_databases(
     """
     found: list[dict[str, Any]] = []
     damaged: dict[str, str] = {}
+    paths = [path for path in databases(data) if stays(path, exclude, named)]
+    if sum(map(needed, paths)) > room(target):
+        raise Failed(no_room(target))
+    for path in paths:
+        copy = Path(target) / str(len(found))
+        try:
+            said = copied(path, copy)
+        except UnicodeDecodeError:  # of SQLite's own message
+            said = "a name in it is no UTF-8"
+        except sqlite3.Error as error:
+            # the first byte is the kind; what follows says more of it (sqlite3's result codes)
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+                raise Failed(
+                    f"{shown(path)}: {error}. Look at the disk with {target}, and who holds a lock on the file."
+                ) from error
+            said = str(error)
+        if said != "ok":
+            damaged[os.path.relpath(path, data)] = said
+            for end in ("", "-journal"):
+                Path(f"{copy}{end}").unlink(missing_ok=True)
+            continue
+        mode = os.stat(path).st_mode & 0o777
+        found.append(
+            {
+                "path": os.path.relpath(path, data),
+                "copy": copy.name,
+                "sha256": digest(copy),
+                "mode": mode,
+            }
+        )
+    return {"sqlite": found, "damaged": damaged}
+
+
+def databases(data: str) -> Iterator[str]:
+    """Yield the files below a folder that look like SQLite databases."""
     for folder, folders, names in os.walk(data):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)
             if not name.endswith(SUFFIXES) or not os.path.isfile(path) or os.path.islink(path):
                 continue
-            if not stays(path, exclude, named):
-                continue
             with open(path, "rb") as file:
-                if file.read(len(SQLITE)) != SQLITE:
-                    continue
-            copy = Path(target) / str(len(found))
-            try:
-                said = copied(path, copy)
-            except UnicodeDecodeError:  # of SQLite's own message
-                said = "a name in it is no UTF-8"
-            except sqlite3.Error as error:
-                # the first byte is the kind; what follows says more of it (sqlite3's result codes)
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
-                    raise Failed(
-                        f"{shown(path)}: {error}. Look at the disk with {target}, and who holds a lock on the file."
-                    ) from error
-                said = str(error)
-            if said != "ok":
-                damaged[os.path.relpath(path, data)] = said
-                for end in ("", "-journal"):
-                    Path(f"{copy}{end}").unlink(missing_ok=True)
-                continue
-            mode = os.stat(path).st_mode & 0o777
-            found.append(
-                {
-                    "path": os.path.relpath(path, data),
-                    "copy": copy.name,
-                    "sha256": digest(copy),
-                    "mode": mode,
-                }
-            )
-    return {"sqlite": found, "damaged": damaged}
+                if file.read(len(SQLITE)) == SQLITE:
+                    yield path
+
+
+def needed(path: str) -> int:
+    """Return the bytes that the copy of a database may have: what is in its log may come to it."""
+    log = f"{path}-wal"
+    return os.path.getsize(path) + (os.path.getsize(log) if os.path.exists(log) else 0)
 
 
 def shown(path: str) -> str:

@@ -18,12 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import grp
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -32,28 +30,12 @@ from typing import Any
 
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
-from backup_copy import digest, shown, topics  # noqa: E402 - it stands there
+from backup_copy import digest, size  # noqa: E402 - it stands there
 from backup_restic import ETC, STATE, Refused, Restic, chosen, last_line, now  # noqa: E402
-from site_environment import ASIDE, postgresql_of, read  # noqa: E402
+from backup_stage import prepare, replace, stage_of  # noqa: E402
 
-STAGE = STATE / "stage"
 STATUS = STATE / "status.json"
 BESIDE = ("", "-wal", "-shm", "-journal")
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
-
-
-def replace(path: Path, text: str, mode: int) -> None:
-    """Write a file in one step."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    draft.replace(path)
 
 
 @contextlib.contextmanager
@@ -70,117 +52,6 @@ def locked() -> Iterator[None]:
         file.write(f"process {os.getpid()}, since {now()}")
         file.flush()
         yield
-
-
-def as_user(
-    user: str, words: list[str], environment: dict[str, str] | None = None, **more: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run a command with the rights of a user alone."""
-    return subprocess.run(
-        words,
-        user=user,
-        group=user,
-        extra_groups=[],
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        **more,
-    )
-
-
-def databases_of(restic: Restic, site: str, snapshot: str) -> set[str]:
-    """Return the databases of a snapshot, as paths below the site's data; none where it is gone."""
-    with contextlib.suppress(Refused):
-        words = ("dump", "--no-lock", snapshot, f"{STAGE}/{site}/manifest.json")
-        return {one["path"] for one in json.loads(restic.run(*words).stdout)["sqlite"]}
-    return set()
-
-
-def prepare(restic: Restic, site: dict[str, Any], stage: Path, last: str) -> dict[str, Any]:
-    """Put into the stage what must not be read while others write it; return the manifest, which is there too.
-
-    A damaged file is a fault where the environment names it or the last good snapshot had it as a database, and a note
-    elsewhere.
-    """
-    config = restic.config
-    here = bool(site["postgresql"]) and not site["postgresql_host"]
-    environment = read(site["environment"])
-    # an empty login is that of this host's socket
-    if (postgresql_of(environment) == {}) != here:
-        raise Refused(
-            "its DATABASE_URL leads to another database than the one that is backed up. Run site.yml."
-        )
-    databases = stage / "sqlite"
-    databases.mkdir()
-    os.chown(databases, 0, grp.getgrnam(site["name"]).gr_gid)
-    databases.chmod(0o770)
-    within = re.escape(site["data"]) + r"/[^\s?#;,'\"]+"
-    named = [path for value in environment.values() for path in re.findall(within, value)]
-    program = [sys.executable, "-I", f"{LIBRARY}/backup_copy.py", site["data"], str(databases)]
-    program += [json.dumps(site["exclude"]), json.dumps(named)]
-    done = as_user(site["name"], program, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise Refused(f"its SQLite databases can't be copied. {last_line(done.stderr)}")
-    told, notes = json.loads(done.stdout), []
-    known = databases_of(restic, site["name"], last) if told["damaged"] and last else set()
-    for path, said in told["damaged"].items():
-        whole = os.path.join(site["data"], path)
-        if path in known or whole in named:
-            raise Refused(
-                f"its SQLite databases can't be copied. {shown(whole)}: {said}. Restore it from a snapshot before it "
-                "was damaged, or leave it out (backup.exclude)."
-            )
-        notes.append(
-            f"{shown(whole)} is no sound database, and is stored as any other file: {said}"
-        )
-    current = Path(site["current"])
-    manifest = {
-        "version": 1,
-        "site": site["name"],
-        "host": config["host"],
-        "at": now(),
-        "release": current.resolve().name if current.exists() else "",
-        "releases": sorted(path.name for path in current.parent.glob("releases/*")),
-        "sqlite": told["sqlite"],
-        "postgresql": site["postgresql"],
-        "topics": topics(config["kafka"], f"{site['name']}.", config["kafka_login"])
-        if config["kafka"]
-        else None,
-        "paths": site["paths"],
-    }
-    if site["postgresql"]:
-        dump(site, config, stage / "postgresql.dump")
-        manifest["dump"] = digest(stage / "postgresql.dump")
-    replace(stage / "manifest.json", json.dumps(manifest, indent=2) + "\n", 0o600)
-    return {**manifest, "sha256": digest(stage / "manifest.json"), "notes": notes}
-
-
-def dump(site: dict[str, Any], config: dict[str, Any], target: Path) -> None:
-    """Dump the database of a site: by the socket as the administrator, or from another host as the site itself.
-
-    Of another host it leaves out what a restore has put aside there.
-    """
-    name, words, user = site["postgresql"], ["pg_dump", "-Fc"], "postgres"
-    login: dict[str, str] = {}
-    if site["postgresql_host"]:
-        login, user = postgresql_of(read(site["environment"])) or {}, site["name"]
-        if not login:
-            raise Refused(
-                f"its DATABASE_URL leads to no other host, and PostgreSQL is on {site['postgresql_host']}. "
-                "Run site.yml."
-            )
-        name = login["PGDATABASE"]
-        words.append(f"--exclude-schema={ASIDE}*")
-    else:
-        words += ["-p", str(config["postgresql_port"])]
-    with open(target, "wb") as file:
-        dumped = as_user(user, [*words, "--", name], login, stdout=file)
-    if dumped.returncode:
-        said = " ".join(dumped.stderr.split())[-600:]
-        raise Refused(f"PostgreSQL's database {name} can't be dumped. {said}")
 
 
 def escaped(path: str) -> str:
@@ -207,15 +78,14 @@ def left_out(restic: Restic, snapshot: str, stage: Path, manifest: dict[str, Any
     return next((name for name in needed if f"{stage}/{name}" not in there), "")
 
 
-def back_up(restic: Restic, site: dict[str, Any], last: str) -> dict[str, Any]:
-    """Make one snapshot of a site after its last good one; return what is to be known of it."""
-    config, stage, began = restic.config, STAGE / site["name"], time.monotonic()
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    STAGE.chmod(0o711)
+def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
+    """Make one snapshot of a site; return what is to be known of it."""
+    config, began = restic.config, time.monotonic()
+    stage = Path(config["stage"]) / site["name"]
+    stage.mkdir()
     stage.chmod(0o711)  # the site's user passes through to its own part
     try:
-        manifest = prepare(restic, site, stage, last)
+        manifest = prepare(restic, site, stage)
         live = [os.path.join(site["data"], one["path"]) for one in manifest["sqlite"]]
         words = ["backup", "--json", "--host", config["host"]]
         words += ["--tag", "switchboard", "--tag", f"site:{site['name']}"]
@@ -287,12 +157,16 @@ def run(config: dict[str, Any], only: str) -> int:
     wrong = []
     with contextlib.suppress(Refused):
         restic.run("unlock")  # what a killed run left: restic judges that it is nobody's any more
+    stage = Path(config["stage"])
+    stage.mkdir(parents=True, exist_ok=True)
+    stage.chmod(0o711)
+    for name in known:  # a run that was killed has left it, and it takes room
+        shutil.rmtree(stage / name, ignore_errors=True)
     for site in sites:
         name = site["name"]
         before = status["sites"].get(name, {})
         try:
-            last = (before.get("last_good") or {}).get("snapshot", "")
-            told = back_up(restic, site, last)
+            told = back_up(restic, site)
             told["last_good"] = {key: told[key] for key in ("at", "snapshot", "bytes")}
             added = f"{size(told['bytes'])}, {size(told['added'])} of it new"
             print(f"{name}: snapshot {told['snapshot']}, {added}, {told['seconds']} s")
@@ -388,7 +262,7 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
     def inside(path: str | Path) -> Path:
         return whole / str(path).lstrip("/")
 
-    stage, data = inside(STAGE / site["name"]), inside(site["data"])
+    stage, data = inside(stage_of(one, site)), inside(site["data"])
     about = f"the snapshot {one['id']} is not whole:"
     if not (stage / "manifest.json").is_file() or data.is_symlink() or not data.is_dir():
         raise Refused(f"{about} it has no manifest or no data. Take another one.")
