@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -214,6 +215,57 @@ def test_what_is_no_sound_database_keeps_no_other_from_its_copy(tmp_path: Path) 
     assert told["damaged"]["noise.db"] == "file is not a database"
     assert [one.name for one in target.iterdir()] == [told["sqlite"][0]["copy"]]
     assert copying.digest(target / "0") == told["sqlite"][0]["sha256"]
+
+
+@pytest.mark.parametrize("writes", [0, 3, 1000])
+def test_others_write_while_a_database_without_wal_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Between two steps; each write begins the copy anew, and too many end in a copy of the whole file."""
+    path, left = database(tmp_path / "lab.db"), [writes]
+    (tmp_path / "target").mkdir()
+
+    def write(_: float) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            with contextlib.closing(sqlite3.connect(path, timeout=0)) as writer, writer:
+                writer.execute("INSERT INTO page VALUES ('new')")
+
+    monkeypatch.setattr(copying, "PAGES", 10)
+    monkeypatch.setattr(copying, "time", SimpleNamespace(sleep=write))
+    (told,) = copying.copy_databases(str(tmp_path), str(tmp_path / "target"))["sqlite"]
+    assert copying.digest(tmp_path / "target" / "0") == told["sha256"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "target" / "0")) as copy:
+        (found,) = copy.execute("SELECT count(*) FROM page WHERE text = 'new'").fetchone()
+    assert found == min(writes, copying.RESTARTS + 1)
+    assert sorted(os.listdir(tmp_path / "target")) == ["0"]
+
+
+def test_a_lock_that_does_not_end_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "LOCK_SECONDS", 0.1)
+    (tmp_path / "target").mkdir()
+    with contextlib.closing(sqlite3.connect(database(tmp_path / "lab.db"))) as live:
+        live.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(copying.Failed, match=r"lab\.db: database is locked\. .* who holds"):
+            copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+
+
+def test_a_database_whose_copy_is_felt_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = database(tmp_path / "lab.db").stat().st_size
+    database(tmp_path / "log.db")
+    (tmp_path / "target").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as live:
+        live.execute("PRAGMA journal_mode = WAL")
+    for least, slow in ((size, {"lab.db": "0.2 MiB"}), (size + 1, {})):
+        monkeypatch.setattr(copying, "LARGE", least)
+        for one in (tmp_path / "target").iterdir():
+            one.unlink()
+        told = copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+        assert told["slow"] == slow
 
 
 def test_a_database_whose_name_is_no_utf8_is_copied(tmp_path: Path) -> None:

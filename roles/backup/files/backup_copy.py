@@ -13,7 +13,9 @@ import posixpath
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,13 @@ SUFFIXES = (".sqlite3", ".sqlite", ".db")
 KAFKA_SECONDS = 10
 # What copies leave free of the disk, in bytes, or half of what is free where that is less.
 RESERVE = 2**30
-
+LOCK_SECONDS = 60
+# Outside of WAL mode nobody writes while pages are read: so many of them at a time, and that often from the beginning,
+# where somebody wrote between two times.
+PAGES = 1000
+RESTARTS = 5
+PAUSE_SECONDS = 0.01
+LARGE = 2**26  # bytes of a database whose copy is felt
 
 # What SQLite says of a file's content, whoever wrote it: no lock and no disk is at fault.
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -54,15 +62,51 @@ class Failed(Exception):
     """A database can't be copied; the text says which, and why."""
 
 
-def copied(path: str, copy: Path) -> str:
-    """Copy one database, and return what SQLite says of the copy: ok, or what is wrong with it."""
+class Restarted(Exception):
+    """Somebody writes a database too often to copy it in steps."""
+
+
+class Steps:
+    """What happens after each step of a copy: others get their turn, and neither they nor a lock last for ever."""
+
+    def __init__(self) -> None:
+        self.restarts, self.left = 0, sys.maxsize
+
+    def __call__(self, status: int, left: int, _: int) -> None:
+        """Raise Restarted, or OperationalError where a lock has outlasted the connection's timeout."""
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise sqlite3.OperationalError("database is locked")
+        self.restarts += left >= self.left
+        self.left = left
+        if self.restarts > RESTARTS:
+            raise Restarted
+        if left:
+            time.sleep(PAUSE_SECONDS)
+
+
+def copied(path: str, copy: Path) -> tuple[str, bool]:
+    """Copy one database.
+
+    Returns:
+        What SQLite says of the copy, ok or what is wrong with it, and whether the database is in WAL mode.
+    """
     where = f"file:{quote(os.fsencode(path))}?mode=rw"
-    source = sqlite3.connect(where, uri=True, timeout=60)
-    with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as sink:
+    source = sqlite3.connect(where, uri=True, timeout=LOCK_SECONDS)
+    with contextlib.closing(source):
+        wal = source.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        try:
+            with contextlib.closing(sqlite3.connect(copy)) as sink:
+                source.backup(sink, pages=-1 if wal else PAGES, progress=Steps())
+        except Restarted:
+            # the lock is held for as long as the file takes; a file that this process closes would end it
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master")
+            subprocess.run(["cp", "--reflink=auto", "--", path, copy], check=True)
+    with contextlib.closing(sqlite3.connect(copy)) as sink:
         sink.text_factory = lambda text: text.decode(errors="replace")
-        source.backup(sink)
         sink.execute("PRAGMA journal_mode = DELETE")  # all is in the one file
-        return " ".join(str(sink.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
+        said = str(sink.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return " ".join(said.split()), wal
 
 
 def leaves_out(pattern: str, path: str) -> bool:
@@ -104,18 +148,20 @@ def copy_databases(
         named: the files that the site's environment names.
 
     Returns:
-        ``sqlite``, the path of each below the folder and its copy's sum, and ``damaged``, which maps the others to what
-        SQLite says of them: a visitor may have uploaded such a file.
+        ``sqlite``, the path of each below the folder and its copy's sum; ``damaged``, which maps the others to what
+        SQLite says of them, since a visitor may have uploaded such a file; ``slow``, which maps the large ones that are
+        not in WAL mode to their size.
     """
     found: list[dict[str, Any]] = []
     damaged: dict[str, str] = {}
+    slow: dict[str, str] = {}
     paths = [path for path in databases(data) if stays(path, exclude, named)]
     if sum(map(needed, paths)) > room(target):
         raise Failed(no_room(target))
     for path in paths:
         copy = Path(target) / str(len(found))
         try:
-            said = copied(path, copy)
+            said, wal = copied(path, copy)
         except UnicodeDecodeError:  # of SQLite's own message
             said = "a name in it is no UTF-8"
         except sqlite3.Error as error:
@@ -130,6 +176,8 @@ def copy_databases(
             for end in ("", "-journal"):
                 Path(f"{copy}{end}").unlink(missing_ok=True)
             continue
+        if not wal and (bytes_ := copy.stat().st_size) >= LARGE:
+            slow[os.path.relpath(path, data)] = size(bytes_)
         mode = os.stat(path).st_mode & 0o777
         found.append(
             {
@@ -139,7 +187,7 @@ def copy_databases(
                 "mode": mode,
             }
         )
-    return {"sqlite": found, "damaged": damaged}
+    return {"sqlite": found, "damaged": damaged, "slow": slow}
 
 
 def databases(data: str) -> Iterator[str]:
@@ -213,6 +261,6 @@ if __name__ == "__main__":
     try:
         told = copy_databases(sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:]))
         print(json.dumps(told))
-    except (Failed, OSError, sqlite3.Error) as error:
+    except (Failed, OSError, sqlite3.Error, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -102,6 +102,11 @@ def prepare(restic: Restic, site: dict[str, Any], stage: Path) -> dict[str, Any]
         notes.append(
             f"{shown(whole)} is no sound database, and is stored as any other file: {said}"
         )
+    notes += [
+        f"{shown(os.path.join(site['data'], path))} has {bytes_} and is not in WAL mode: writers may wait for its "
+        "copy. Set PRAGMA journal_mode = WAL"
+        for path, bytes_ in told["slow"].items()
+    ]
     current = Path(site["current"])
     manifest = {
         "version": 1,
