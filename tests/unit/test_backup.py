@@ -672,6 +672,30 @@ def test_a_pattern_that_takes_the_dump_away_is_noticed(snapshot: Any) -> None:
     assert backup.left_out(restic, "id", Path("/stage/lab"), manifest) == "postgresql.dump"
 
 
+def test_another_run_is_waited_for(
+    snapshot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is that of another process; one that does not end in time is refused with what it says of itself."""
+    _, _, backup = snapshot
+    monkeypatch.setattr(backup, "STATE", tmp_path)
+    words = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('process 7', file=f, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{words}; print(flush=True); sys.stdin.read()", tmp_path / ".lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        for seconds in (0, 0.6):
+            refused = pytest.raises(backup.Refused, match="another run is at work: process 7")
+            with refused, backup.locked(seconds):
+                pass
+        threading.Timer(0.2, other.stdin.close).start()
+        with backup.locked(60):
+            assert other.wait() == 0
+
+
 def test_a_host_without_sites_of_its_own_backs_up_none(
     snapshot: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

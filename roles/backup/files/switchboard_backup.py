@@ -10,7 +10,7 @@
 
 It runs as root. /etc/switchboard/backup.json says what belongs to each site; the password, the SSH key and what
 else restic needs stand beside it in files that root alone reads. What goes wrong is one sentence on stderr and an
-exit status of 1.
+exit status of 1. Another run is waited for as long as --wait of run and check says, in seconds.
 """
 
 from __future__ import annotations
@@ -39,15 +39,23 @@ BESIDE = ("", "-wal", "-shm", "-journal")
 
 
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
-    """Let nobody else back up meanwhile; the lock ends with the process, however that ends."""
+def locked(seconds: float = 0) -> Iterator[None]:
+    """Let nobody else back up meanwhile; the lock ends with the process, however that ends.
+
+    Raise Refused where somebody else has it for longer than so many seconds.
+    """
+    until = time.monotonic() + seconds
     with open(os.open(STATE / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"another run is at work: {file.read().strip()}. Wait for it, and try again."
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Refused(
+                        f"another run is at work: {file.read().strip()}. Wait for it, and try again."
+                    ) from None
+            time.sleep(0.5)  # flock(2) itself waits for ever
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {now()}")
         file.flush()
@@ -310,6 +318,8 @@ def main() -> int:
         words.add_parser(verb)
     for verb in ("run", "list"):
         words.add_parser(verb).add_argument("site", nargs="?", default="")
+    for verb in ("run", "check"):
+        words.choices[verb].add_argument("--wait", type=float, default=0, metavar="SECONDS")
     some = words.add_parser("fetch")
     for name in ("site", "at", "folder"):
         some.add_argument(name)
@@ -328,7 +338,7 @@ def main() -> int:
         found = restic.snapshots(given.site, given.host)
         print(json.dumps([chosen(found, given.at, given.site)] if given.at else found, indent=2))
         return 0
-    with locked():
+    with locked(getattr(given, "wait", 0)):
         if given.verb == "open":
             print(restic.open())
             return 0
