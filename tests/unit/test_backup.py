@@ -20,6 +20,9 @@ import pytest
 from plugins.filter.backup import backup_rules, snapshot_lines
 from plugins.module_utils import site_data as place
 from plugins.module_utils import site_environment
+from plugins.modules import site_restore as restored
+
+site_restore: Any = restored  # as Ansible finds it, and with what it imports
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files"
 GOOD = {
@@ -694,6 +697,25 @@ def test_another_run_is_waited_for(
         threading.Timer(0.2, other.stdin.close).start()
         with backup.locked(60):
             assert other.wait() == 0
+
+
+def test_what_a_killed_restore_has_fetched_goes_before_the_next_one_fetches(tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("releases/one")
+    (tmp_path / ".restore-20261128T231815Z" / "whole").mkdir(parents=True)
+    (tmp_path / "data.before-restore-20261128T231815Z").mkdir()
+    (tmp_path / ".restoring.json").write_text("{}")
+    seen: list[str] = []
+
+    def fetch(_: list[str]) -> tuple[int, str, str]:
+        seen.extend(sorted(os.listdir(tmp_path)))
+        return 1, "", "no room"
+
+    params = {"site": "lab", "at": "latest", "host": "", "maintenance": ""}
+    module = SimpleNamespace(params=params, run_command=fetch)
+    restore = site_restore.Restore(module, site_restore.Releases(tmp_path), None)
+    with pytest.raises(site_restore.Refused, match="no room"):
+        restore.done()
+    assert seen == [".restoring.json", "current", "data.before-restore-20261128T231815Z"]
 
 
 def test_a_host_without_sites_of_its_own_backs_up_none(
