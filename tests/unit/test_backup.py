@@ -565,6 +565,26 @@ def test_a_place_that_was_half_changed_is_as_it_was(
     assert not folders.kept.exists()
 
 
+def test_a_restore_sorts_large_indexes_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's temp_file_limit is not for it, as its superuser and as the site's own role."""
+    asked: list[dict[str, Any]] = []
+
+    def run(_: list[str], **more: Any) -> SimpleNamespace:
+        asked.append(more["env"])
+        return SimpleNamespace(returncode=0, stdout="")
+
+    monkeypatch.setattr(vars(place)["subprocess"], "run", run)
+    place.Database("lab", tmp_path, "1").ask("SELECT 1")
+    assert asked[0]["PGOPTIONS"] == "-c temp_file_limit=-1"
+    said: list[str] = []
+    distant = place.Distant("lab", {}, tmp_path, "1")
+    monkeypatch.setattr(distant, "script", lambda text, **_: said.append(text))
+    distant.take()
+    assert said[-1].startswith(place.UNLIMITED)
+
+
 def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:
     (tmp_path / "draft").mkdir()
     one = place.Place(tmp_path / "more" / "data", tmp_path / "draft", tmp_path / "kept")
