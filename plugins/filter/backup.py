@@ -63,6 +63,7 @@ def backup_rules(
     """
     broken = [
         *_broken_repository(settings, sites),
+        *_broken_stage(settings, sites),
         *_broken_schedule(settings, calendars),
         *_broken_paths(sites),
     ]
@@ -105,9 +106,12 @@ def _broken_repository(
         )
     if repository.startswith("/"):
         place = PurePosixPath(repository)
-        own = [path for site in sites for path in folders(site)]
-        own += ["/var/lib/switchboard", "/var/cache/switchboard-backup"]
-        inside = next((path for path in own if place.is_relative_to(path)), None)
+        own = [
+            "/var/lib/switchboard",
+            "/var/cache/switchboard-backup",
+            f"{settings['stage_dir']}/stage",
+        ]
+        inside = _around(place, sites, own)
         if inside or ".." in place.parts:
             yield (
                 "repository",
@@ -138,6 +142,30 @@ def _broken_repository(
                 "by it this server knows the one with the repository.",
                 "Write the lines that `ssh-keyscan -t ed25519 HOST` prints, once you have compared the fingerprint.",
             )
+
+
+def _around(
+    place: PurePosixPath, sites: Sequence[Mapping[str, Any]], more: Sequence[str] = ()
+) -> str:
+    """Return which folder of the sites, or of those beside, a path lies in; none, an empty text."""
+    own = [*(path for site in sites for path in folders(site)), *more]
+    return next((path for path in own if place.is_relative_to(path)), "")
+
+
+def _broken_stage(
+    settings: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
+) -> Iterator[Broken]:
+    stage = str(settings["stage_dir"])
+    place = PurePosixPath(stage)
+    if not place.is_absolute() or ".." in place.parts or not stage.isprintable():
+        yield "stage_dir", stage, "that is no whole path.", "Write one such as /mnt/scratch."
+    elif inside := _around(place, sites):
+        yield (
+            "stage_dir",
+            stage,
+            f"it lies inside {inside}, which is backed up.",
+            "Name a folder outside of what belongs to a site.",
+        )
 
 
 def _broken_schedule(settings: Mapping[str, Any], calendars: Mapping[str, str]) -> Iterator[Broken]:

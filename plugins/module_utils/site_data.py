@@ -196,7 +196,12 @@ class Database:
                 group="postgres",
                 extra_groups=[],
                 cwd="/",
-                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGPORT": str(self.port)},
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "LANG": "C.UTF-8",
+                    "PGPORT": str(self.port),
+                    "PGOPTIONS": "-c temp_file_limit=-1",  # a large index is sorted on the disk
+                },
                 stdin=source,
                 capture_output=True,
                 text=True,
@@ -272,6 +277,13 @@ BEGIN
     EXECUTE format('{does}', one.kind, one.name);
   END LOOP;
 END $each$;
+"""
+# A large index is sorted on the disk; the bundle lets the site's role lift the limit for that.
+UNLIMITED = """
+DO $unlimited$ BEGIN
+  PERFORM set_config('temp_file_limit', '-1', true);
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $unlimited$;
 """
 # A setting of pg_restore 17 that no earlier server knows; it stands before the first object.
 UNKNOWN = b"SET transaction_timeout = 0;\n"
@@ -375,7 +387,8 @@ class Distant:
     def take(self) -> None:
         """Let the dump take its place."""
         self.alone()
-        self.script(f'CREATE SCHEMA "{self.kept}";{moved("public", self.kept)}', load=True)
+        moving = moved("public", self.kept)
+        self.script(f'{UNLIMITED}CREATE SCHEMA "{self.kept}";{moving}', load=True)
 
     def back(self) -> None:
         """Let what was there have its place again, where it was moved."""

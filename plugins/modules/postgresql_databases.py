@@ -71,6 +71,8 @@ SELECT json_build_object(
                 WHERE rolpassword IS NOT NULL),
   'watchers', (SELECT coalesce(json_agg(pg_get_userbyid(member)), '[]') FROM pg_auth_members
                WHERE roleid = 'pg_monitor'::regrole),
+  'unlimited', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles
+                WHERE has_parameter_privilege(oid, 'temp_file_limit', 'SET')),
   'databases', (SELECT coalesce(json_object_agg(datname, json_build_object(
               'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
               'open', has_database_privilege('public', oid, 'CONNECT'))), '{}') FROM pg_database))
@@ -151,7 +153,7 @@ def plan(
 
     Args:
         declared: the module's databases.
-        found: ``roles``, ``verifiers`` and ``databases`` as the query FOUND returns them.
+        found: ``roles``, ``verifiers``, ``unlimited`` and ``databases`` as the query FOUND returns them.
         extensions: those of each declared database that is there.
         locale: of a new database.
         watcher: the role that may read statistics, or an empty text.
@@ -180,6 +182,9 @@ def plan(
             )
         verifier = found.get("verifiers", {}).get(name, "")
         steps += password_step(name, one.get("password") or "", verifier)
+        if one.get("password") and name not in found.get("unlimited", []):
+            let = f"GRANT SET ON PARAMETER temp_file_limit TO {name_of(name)}"
+            steps.append((f"role {name}: may restore large indexes", "postgres", let))
         if not there:
             made = (
                 f"CREATE DATABASE {name_of(name)} OWNER {name_of(name)} TEMPLATE template0 "

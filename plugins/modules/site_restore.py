@@ -190,6 +190,10 @@ class Restore:
     def done(self) -> dict[str, Any]:
         """Bring the site back, or raise Refused with it as it was."""
         began = time.monotonic()
+        for left in self.releases.home.glob(
+            ".restore-*"
+        ):  # by one that was killed: a whole snapshot
+            shutil.rmtree(left, ignore_errors=True)
         if self.state.is_file():
             self.begun = json.loads(self.state.read_text(encoding="utf-8"))
         self.was_closed = self.begun.get("closed", bool(self.closed and self.closed.exists()))

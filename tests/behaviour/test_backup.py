@@ -55,7 +55,8 @@ def test_a_run_makes_a_snapshot_of_each_site(host: Host, sites: list[str]) -> No
     for name, one in last_good(host).items():
         assert one["snapshot"] != before.get(name, {}).get("snapshot")
         assert told["sites"][name]["added"] > 0
-    assert host.run(f"ls {STATE}/stage").stdout == "", "what was staged is still there"
+    stage = json.loads(host.check_output("cat /etc/switchboard/backup.json"))["stage"]
+    assert host.check_output("ls %s", stage) == "", "what was staged is still there"
 
 
 @pytest.mark.disruptive
@@ -105,22 +106,28 @@ def test_a_site_that_fails_keeps_no_other_from_its_snapshot(host: Host, sites: l
     if len(sites) < 2:
         pytest.skip("the host has one site")
     bad, before = sites[-1], last_good(host)
-    path = f"/srv/{bad}/data/damaged.sqlite3"
-    host.check_output(
-        f"printf 'SQLite format 3\\000' > {path}; head -c 5000 /dev/urandom >> {path}; chown {bad}: {path}"
-    )
+    path, uploaded = f"/srv/{bad}/data/closed.sqlite3", f"/srv/{sites[0]}/data/damaged.db"
+    for one in (path, uploaded):
+        host.check_output(
+            f"umask 077; printf 'SQLite format 3\\000' > {one}; head -c 5000 /dev/urandom >> {one}"
+        )
+    host.check_output("chown %s: %s", sites[0], uploaded)
     try:
         assert host.run("systemctl start %s", UNIT).rc != 0
         told, found = status(host), last_good(host)
         assert not told["good"]
         assert [name for name, one in told["sites"].items() if not one["good"]] == [bad]
-        assert f"{bad}: its SQLite databases can't be copied. {path}: " in told["why"]
+        assert f"{bad}: its SQLite databases can't be copied. [Errno 13] " in told["why"]
+        assert path in told["why"]
         assert told["why"].splitlines()[0] in journal(host, UNIT)
         assert found[bad] == before[bad]
         for name in sites[:-1]:
             assert found[name]["snapshot"] != before[name]["snapshot"]
+        (note,) = told["sites"][sites[0]]["notes"]
+        assert note.startswith(f"{uploaded} is no sound database, ")
+        assert note in journal(host, UNIT)
     finally:
-        host.check_output("rm %s; systemctl reset-failed %s", path, UNIT)
+        host.check_output("rm %s %s; systemctl reset-failed %s", path, uploaded, UNIT)
     assert host.run("systemctl start %s", UNIT).rc == 0, journal(host, UNIT)
 
 
@@ -162,11 +169,11 @@ def test_a_file_of_the_last_snapshot_comes_back(host: Host, sites: list[str]) ->
     """The repository can be read, and a file of each site's last snapshot comes back byte for byte."""
     listed = host.run("%s list", PROGRAM)
     assert listed.rc == 0, listed.stderr
-    there = {one["id"] for one in json.loads(listed.stdout)}
+    there = {one["id"]: one["paths"] for one in json.loads(listed.stdout)}
     for name, one in last_good(host).items():
         assert one["snapshot"] in there, f"{name}: {one['snapshot']} is gone"
-        path = f"{STATE}/stage/{name}/manifest.json"
-        dump = f"{PROGRAM} restic dump --no-lock {one['snapshot']} {path}"
+        stage = next(path for path in there[one["snapshot"]] if path.endswith(f"/stage/{name}"))
+        dump = f"{PROGRAM} restic dump --no-lock {one['snapshot']} {stage}/manifest.json"
         back = host.run(f"bash -o pipefail -c '{dump} | sha256sum'")
         assert back.rc == 0, back.stderr
         told = status(host)["sites"][name]

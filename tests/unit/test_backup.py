@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from plugins.filter.backup import backup_rules, snapshot_lines
 from plugins.module_utils import site_data as place
 from plugins.module_utils import site_environment
+from plugins.modules import site_restore as restored
+
+site_restore: Any = restored  # as Ansible finds it, and with what it imports
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "backup" / "files"
 GOOD = {
@@ -27,6 +33,7 @@ GOOD = {
     "on_calendar": "daily",
     "check_on_calendar": "weekly",
     "check_subset": "5%",
+    "stage_dir": "/mnt/scratch",
     "keep_daily": 7,
     "keep_weekly": 0,
     "keep_monthly": 0,
@@ -89,6 +96,13 @@ def test_what_restic_can_work_with_is_let_through(changes: dict[str, Any]) -> No
             "inside /etc/switchboard/lab",
         ),
         ({"repository": "/var/lib/lab/x"}, "backup_repository", "it lies inside /var/lib/lab,"),
+        (
+            {"repository": "/mnt/scratch/stage/lab"},
+            "backup_repository",
+            "it lies inside /mnt/scratch/stage,",
+        ),
+        ({"stage_dir": "scratch"}, "backup_stage_dir", "scratch: that is no whole path"),
+        ({"stage_dir": "/srv/lab/data"}, "backup_stage_dir", "it lies inside /srv/lab, which is"),
         ({"repository": "/mnt/../srv/lab"}, "backup_repository", "it lies inside another folder"),
         (
             {"repository": "rest:https://me:word@h/"},
@@ -160,7 +174,7 @@ def test_databases_are_copied_whole_while_others_write(tmp_path: Path) -> None:
     try:
         while sqlite3.connect(path).execute("SELECT count(*) FROM pair").fetchone()[0] < 20:
             pass
-        (told,) = copying.copy_databases(str(data), str(target))
+        (told,) = copying.copy_databases(str(data), str(target))["sqlite"]
     finally:
         done.set()
         thread.join()
@@ -175,18 +189,226 @@ def test_databases_are_copied_whole_while_others_write(tmp_path: Path) -> None:
     assert torn == 0
 
 
-def test_a_damaged_database_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "lab.sqlite3"
-    with sqlite3.connect(path) as live:
+def database(path: Path | str) -> Path:
+    """Make a database with some pages."""
+    with sqlite3.connect(f"file:{quote(os.fsencode(path))}", uri=True) as live:
         live.execute("CREATE TABLE page (text)")
         live.executemany("INSERT INTO page VALUES (?)", [("x" * 3000,)] * 50)
     live.close()
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\0" * 8192)
+    return Path(path)
+
+
+def test_what_is_no_sound_database_keeps_no_other_from_its_copy(tmp_path: Path) -> None:
+    data, target = tmp_path / "data", tmp_path / "target"
+    data.mkdir()
+    target.mkdir()
+    good = database(data / "lab.sqlite3").read_bytes()
+    (data / "cut.db").write_bytes(good[: len(good) // 2])
+    (data / "empty.db").write_bytes(copying.SQLITE)
+    (data / "hole.db").write_bytes(good[:4096] + b"\0" * 8192 + good[12288:])
+    # the number of the schema's format
+    (data / "later.db").write_bytes(good[:47] + b"\x09" + good[48:])
+    (data / "name.db").write_bytes(good.replace(b"tablepagepage", b"table\xffage\xffage"))
+    (data / "noise.db").write_bytes(copying.SQLITE + os.urandom(5000))
+    told = copying.copy_databases(str(data), str(target))
+    assert [one["path"] for one in told["sqlite"]] == ["lab.sqlite3"]
+    assert told["damaged"].keys() == {
+        f"{name}.db" for name in ("cut", "empty", "hole", "later", "name", "noise")
+    }
+    assert told["damaged"]["noise.db"] == "file is not a database"
+    assert [one.name for one in target.iterdir()] == [told["sqlite"][0]["copy"]]
+    assert copying.digest(target / "0") == told["sqlite"][0]["sha256"]
+
+
+@pytest.mark.parametrize("writes", [0, 3, 1000])
+def test_others_write_while_a_database_without_wal_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Between two steps; each write begins the copy anew, and too many end in a copy of the whole file."""
+    path, left = database(tmp_path / "lab.db"), [writes]
     (tmp_path / "target").mkdir()
-    with pytest.raises(copying.Damaged, match=r"lab\.sqlite3: .*Restore it"):
+
+    def write(_: float) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            with contextlib.closing(sqlite3.connect(path, timeout=0)) as writer, writer:
+                writer.execute("INSERT INTO page VALUES ('new')")
+
+    monkeypatch.setattr(copying, "PAGES", 10)
+    monkeypatch.setattr(copying, "time", SimpleNamespace(sleep=write))
+    (told,) = copying.copy_databases(str(tmp_path), str(tmp_path / "target"))["sqlite"]
+    assert copying.digest(tmp_path / "target" / "0") == told["sha256"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "target" / "0")) as copy:
+        (found,) = copy.execute("SELECT count(*) FROM page WHERE text = 'new'").fetchone()
+    assert found == min(writes, copying.RESTARTS + 1)
+    assert sorted(os.listdir(tmp_path / "target")) == ["0"]
+
+
+def test_a_lock_that_does_not_end_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "LOCK_SECONDS", 0.1)
+    (tmp_path / "target").mkdir()
+    with contextlib.closing(sqlite3.connect(database(tmp_path / "lab.db"))) as live:
+        live.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(copying.Failed, match=r"lab\.db: database is locked\. .* who holds"):
+            copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+
+
+def test_a_database_whose_copy_is_felt_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = database(tmp_path / "lab.db").stat().st_size
+    database(tmp_path / "log.db")
+    (tmp_path / "target").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as live:
+        live.execute("PRAGMA journal_mode = WAL")
+    for least, slow in ((size, {"lab.db": "0.2 MiB"}), (size + 1, {})):
+        monkeypatch.setattr(copying, "LARGE", least)
+        for one in (tmp_path / "target").iterdir():
+            one.unlink()
+        told = copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+        assert told["slow"] == slow
+
+
+def test_a_database_whose_name_is_no_utf8_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    database(tmp_path / os.fsdecode(b"caf\xe9?.db"))
+    told = json.loads(
+        subprocess.run(
+            [sys.executable, "-I", FILES / "backup_copy.py", tmp_path, tmp_path / "target"],
+            capture_output=True,
+            check=True,
+        ).stdout
+    )
+    assert os.fsencode(told["sqlite"][0]["path"]) == b"caf\xe9?.db"
+    assert copying.shown(told["sqlite"][0]["path"]) == "caf\\xe9?.db"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        # each as restic 0.14 itself decides
+        ("*.db", "a.db cache/b.db cache/deep/c.db"),
+        ("cache", "cache/b.db cache/deep/c.db"),
+        ("/srv/lab/data/cache/", "cache/b.db cache/deep/c.db"),
+        ("/srv/lab/data/*/b.db", "cache/b.db"),
+        ("/srv/**/c.db", "cache/deep/c.db"),
+        ("data/?.db", "a.db"),
+        ("/cache", ""),
+        ("ache", ""),
+        ("b.d", ""),
+        ("", ""),
+        ("[ab].db", ""),  # restic leaves these out, and the copies stay
+        ("\\a.db", ""),
+    ],
+)
+def test_a_database_that_is_left_out_is_not_copied(pattern: str, left: str) -> None:
+    files = ["a.db", "cache/b.db", "cache/deep/c.db"]
+    found = [name for name in files if copying.leaves_out(pattern, f"/srv/lab/data/{name}")]
+    assert found == left.split()
+
+
+def test_the_database_of_the_environment_stays_unless_its_whole_path_is_left_out() -> None:
+    path = "/srv/lab/data/lab.db"
+    assert not copying.stays(path, ["*.db"], [])
+    assert copying.stays(path, ["*.db"], [path])
+    assert not copying.stays(path, ["/srv/lab/data/*.db"], [path])
+    assert copying.stays(path, ["*.db", "!lab.db"], [])
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what fills the stage of a site that has lab.sqlite3 and a damaged holiday.db, as this user."""
+    monkeypatch.setitem(sys.modules, "site_environment", site_environment)
+    backup = program("backup_stage")
+    monkeypatch.setattr(backup, "LIBRARY", FILES)
+    monkeypatch.setattr(
+        backup, "as_user", lambda _, words, *__, **more: subprocess.run(words, text=True, **more)
+    )
+    monkeypatch.setattr(backup.os, "chown", lambda *_: None)
+    monkeypatch.setattr(backup.grp, "getgrnam", lambda _: SimpleNamespace(gr_gid=0))
+    data, environment, stage = (tmp_path / name for name in ("data", "environment", "stage"))
+    for folder in (data, environment, stage):
+        folder.mkdir()
+    database(data / "lab.sqlite3")
+    (data / "holiday.db").write_bytes(copying.SQLITE + os.urandom(5000))
+    former: dict[str, Any] = {}
+    site = {
+        **LAB,
+        "paths": [],
+        "data": str(data),
+        "environment": str(environment),
+        "current": str(tmp_path / "current"),
+        "postgresql_host": "",
+    }
+
+    def fill(names: str = "", had: str = "") -> dict[str, Any]:
+        (environment / "a.env").write_text(f'LAB_DB="sqlite:///{data}/{names}?timeout=20"\n')
+        former["sqlite"] = [{"path": had}]
+        dump = ("dump", "--no-lock", "a" * 64, "/mnt/stage/lab/manifest.json")
+        asked = SimpleNamespace(
+            config={"kafka": "", "host": "one"},
+            snapshots=lambda _: [FOUND[0] | {"paths": ["/srv/lab/data", "/mnt/stage/lab"]}],
+            run=lambda *words: SimpleNamespace(stdout=json.dumps(former) * (words == dump)),
+        )
+        told: dict[str, Any] = backup.prepare(asked, site, stage)
+        return told
+
+    return fill, backup
+
+
+def test_copies_leave_others_their_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = database(tmp_path / "lab.db").stat().st_size
+    Path(f"{tmp_path}/lab.db-wal").write_bytes(b"x" * 5000)
+    (tmp_path / "target").mkdir()
+    free = [2 * size]
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    with pytest.raises(copying.Failed, match=r"target has room for 0\.2 MiB of copies, and not"):
         copying.copy_databases(str(tmp_path), str(tmp_path / "target"))
+    assert list((tmp_path / "target").iterdir()) == []
+    free[0] += 10000
+    assert copying.copy_databases(str(tmp_path), str(tmp_path / "target"))["sqlite"]
+    free[0] = 3 * 2**30
+    assert copying.room(tmp_path) == 2 * 2**30
+
+
+def test_a_dump_that_finds_no_room_ends(
+    staged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backup = staged
+    (tmp_path / "pg_dump").write_text("#!/bin/sh\nexec head -c 200000 /dev/zero\n")
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    site = {"name": "lab", "postgresql": "lab", "postgresql_host": ""}
+    target = tmp_path / "postgresql.dump"
+    monkeypatch.setattr(backup, "room", lambda _: 200_000)
+    backup.dump(site, {"postgresql_port": 5432}, target)
+    assert target.stat().st_size == 200_000
+    monkeypatch.setattr(backup, "room", lambda _: 100_000)
+    with pytest.raises(
+        backup.Refused, match=r"lab can't be dumped\. The disk with .* has room for"
+    ):
+        backup.dump(site, {"postgresql_port": 5432}, target)
+
+
+def test_a_damaged_file_of_a_visitor_is_a_note(staged: Any) -> None:
+    fill, _ = staged
+    told = fill(names="lab.sqlite3", had="lab.sqlite3")
+    assert [one["path"] for one in told["sqlite"]] == ["lab.sqlite3"]
+    (note,) = told["notes"]
+    assert note.endswith(
+        "/data/holiday.db is no sound database, and is stored as any other file: file is not a database"
+    )
+
+
+@pytest.mark.parametrize("about", [{"names": "holiday.db"}, {"had": "holiday.db"}])
+def test_a_damaged_database_of_the_site_is_a_fault(staged: Any, about: dict[str, str]) -> None:
+    fill, backup = staged
+    with pytest.raises(
+        backup.Refused, match=r"/data/holiday\.db: file is not a database\. Restore it"
+    ):
+        fill(**about)
 
 
 FOUND = [
@@ -343,6 +565,26 @@ def test_a_place_that_was_half_changed_is_as_it_was(
     assert not folders.kept.exists()
 
 
+def test_a_restore_sorts_large_indexes_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's temp_file_limit is not for it, as its superuser and as the site's own role."""
+    asked: list[dict[str, Any]] = []
+
+    def run(_: list[str], **more: Any) -> SimpleNamespace:
+        asked.append(more["env"])
+        return SimpleNamespace(returncode=0, stdout="")
+
+    monkeypatch.setattr(vars(place)["subprocess"], "run", run)
+    place.Database("lab", tmp_path, "1").ask("SELECT 1")
+    assert asked[0]["PGOPTIONS"] == "-c temp_file_limit=-1"
+    said: list[str] = []
+    distant = place.Distant("lab", {}, tmp_path, "1")
+    monkeypatch.setattr(distant, "script", lambda text, **_: said.append(text))
+    distant.take()
+    assert said[-1].startswith(place.UNLIMITED)
+
+
 def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:
     (tmp_path / "draft").mkdir()
     one = place.Place(tmp_path / "more" / "data", tmp_path / "draft", tmp_path / "kept")
@@ -393,9 +635,11 @@ def test_a_file_system_of_its_own_below_the_data_is_refused(
 def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what lays a snapshot out, given what its manifest says of its one database, and where it was laid out."""
     monkeypatch.setitem(sys.modules, "site_environment", site_environment)
+    program("backup_stage")
     backup, whole = program("switchboard_backup"), tmp_path / "whole"
-    site = {"name": "lab", "data": "/srv/lab/data", "environment": "/etc/lab", "postgresql": ""}
-    stage = whole / str(backup.STAGE / "lab").lstrip("/")
+    site = {**LAB, "data": "/srv/lab/data", "environment": "/etc/lab", "paths": ["/var/stage/lab"]}
+    paths = {"paths": ["/mnt/big/stage/lab", "/srv/lab/data", "/var/stage/lab"]}
+    stage = whole / "mnt/big/stage/lab"
     (stage / "sqlite").mkdir(parents=True)
     (stage / "sqlite" / "0").write_text("rows")
     (whole / "srv/lab/data").mkdir(parents=True)
@@ -405,7 +649,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         told |= {"sha256": copying.digest(stage / "sqlite" / "0")}
         manifest = {"sqlite": [told], "release": "", "topics": None, "postgresql": "", "paths": []}
         (stage / "manifest.json").write_text(json.dumps(manifest))
-        found: dict[str, Any] = backup.laid_out(FOUND[0], site, whole)
+        found: dict[str, Any] = backup.laid_out(FOUND[0] | paths, site, whole)
         return found
 
     return lay_out, whole, backup
@@ -449,6 +693,49 @@ def test_a_pattern_that_takes_the_dump_away_is_noticed(snapshot: Any) -> None:
     assert backup.left_out(restic, "id", Path("/stage/lab"), manifest) == ""
     manifest["postgresql"] = "lab"
     assert backup.left_out(restic, "id", Path("/stage/lab"), manifest) == "postgresql.dump"
+
+
+def test_another_run_is_waited_for(
+    snapshot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is that of another process; one that does not end in time is refused with what it says of itself."""
+    _, _, backup = snapshot
+    monkeypatch.setattr(backup, "STATE", tmp_path)
+    words = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('process 7', file=f, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{words}; print(flush=True); sys.stdin.read()", tmp_path / ".lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        for seconds in (0, 0.6):
+            refused = pytest.raises(backup.Refused, match="another run is at work: process 7")
+            with refused, backup.locked(seconds):
+                pass
+        threading.Timer(0.2, other.stdin.close).start()
+        with backup.locked(60):
+            assert other.wait() == 0
+
+
+def test_what_a_killed_restore_has_fetched_goes_before_the_next_one_fetches(tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("releases/one")
+    (tmp_path / ".restore-20261128T231815Z" / "whole").mkdir(parents=True)
+    (tmp_path / "data.before-restore-20261128T231815Z").mkdir()
+    (tmp_path / ".restoring.json").write_text("{}")
+    seen: list[str] = []
+
+    def fetch(_: list[str]) -> tuple[int, str, str]:
+        seen.extend(sorted(os.listdir(tmp_path)))
+        return 1, "", "no room"
+
+    params = {"site": "lab", "at": "latest", "host": "", "maintenance": ""}
+    module = SimpleNamespace(params=params, run_command=fetch)
+    restore = site_restore.Restore(module, site_restore.Releases(tmp_path), None)
+    with pytest.raises(site_restore.Refused, match="no room"):
+        restore.done()
+    assert seen == [".restoring.json", "current", "data.before-restore-20261128T231815Z"]
 
 
 def test_a_host_without_sites_of_its_own_backs_up_none(

@@ -69,7 +69,7 @@ VERIFIER = (
 
 
 def with_verifier(text: str) -> dict[str, Any]:
-    return {**THERE, "verifiers": {"lab": text}}
+    return {**THERE, "verifiers": {"lab": text}, "unlimited": ["lab"]}
 
 
 def test_a_verifier_is_that_of_rfc_5802() -> None:
@@ -87,10 +87,18 @@ def test_a_password_is_set_where_it_is_another_and_never_sent_itself() -> None:
         with_verifier(module.scram_verifier("another", salt)),
         with_verifier("md5x"),
     ):
-        (statement,) = planned(found, password=WORD)
+        (statement,) = planned(found | {"unlimited": ["lab"]}, password=WORD)
         assert statement.startswith('ALTER ROLE "lab" PASSWORD \'SCRAM-SHA-256$4096:')
         assert WORD not in statement
     assert planned(with_verifier(same)) == ['ALTER ROLE "lab" PASSWORD NULL']
+
+
+def test_who_restores_from_another_host_may_lift_the_limit_of_temporary_files() -> None:
+    there = with_verifier(module.scram_verifier(WORD, b"0123456789abcdef"))
+    assert planned(there | {"unlimited": []}, password=WORD) == [
+        'GRANT SET ON PARAMETER temp_file_limit TO "lab"'
+    ]
+    assert planned(THERE) == []  # this host's superuser restores
 
 
 def test_who_may_come_in_is_written_as_networks() -> None:

@@ -160,6 +160,7 @@ class Restic:
                 "site": next(tag[5:] for tag in one["tags"] if tag.startswith("site:")),
                 "host": one["hostname"],
                 "whole": one["id"],
+                "paths": one["paths"],
             }
             for one in told or []
         ]

@@ -10,7 +10,7 @@
 
 It runs as root. /etc/switchboard/backup.json says what belongs to each site; the password, the SSH key and what
 else restic needs stand beside it in files that root alone reads. What goes wrong is one sentence on stderr and an
-exit status of 1.
+exit status of 1. Another run is waited for as long as --wait of run and check says, in seconds.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import grp
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -32,126 +30,36 @@ from typing import Any
 
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
-from backup_copy import digest, topics  # noqa: E402 - it stands there
+from backup_copy import digest, size  # noqa: E402 - it stands there
 from backup_restic import ETC, STATE, Refused, Restic, chosen, last_line, now  # noqa: E402
-from site_environment import ASIDE, postgresql_of, read  # noqa: E402
+from backup_stage import prepare, replace, stage_of  # noqa: E402
 
-STAGE = STATE / "stage"
 STATUS = STATE / "status.json"
 BESIDE = ("", "-wal", "-shm", "-journal")
 
 
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
-
-
-def replace(path: Path, text: str, mode: int) -> None:
-    """Write a file in one step."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    draft.replace(path)
-
-
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
-    """Let nobody else back up meanwhile; the lock ends with the process, however that ends."""
+def locked(seconds: float = 0) -> Iterator[None]:
+    """Let nobody else back up meanwhile; the lock ends with the process, however that ends.
+
+    Raise Refused where somebody else has it for longer than so many seconds.
+    """
+    until = time.monotonic() + seconds
     with open(os.open(STATE / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"another run is at work: {file.read().strip()}. Wait for it, and try again."
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Refused(
+                        f"another run is at work: {file.read().strip()}. Wait for it, and try again."
+                    ) from None
+            time.sleep(0.5)  # flock(2) itself waits for ever
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {now()}")
         file.flush()
         yield
-
-
-def as_user(
-    user: str, words: list[str], environment: dict[str, str] | None = None, **more: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run a command with the rights of a user alone."""
-    return subprocess.run(
-        words,
-        user=user,
-        group=user,
-        extra_groups=[],
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        **more,
-    )
-
-
-def prepare(site: dict[str, Any], config: dict[str, Any], stage: Path) -> dict[str, Any]:
-    """Put into the stage what must not be read while others write it; return the manifest, which is there too."""
-    here = bool(site["postgresql"]) and not site["postgresql_host"]
-    # an empty login is that of this host's socket
-    if (postgresql_of(read(site["environment"])) == {}) != here:
-        raise Refused(
-            "its DATABASE_URL leads to another database than the one that is backed up. Run site.yml."
-        )
-    databases = stage / "sqlite"
-    databases.mkdir()
-    os.chown(databases, 0, grp.getgrnam(site["name"]).gr_gid)
-    databases.chmod(0o770)
-    program = [sys.executable, "-I", f"{LIBRARY}/backup_copy.py", site["data"], str(databases)]
-    done = as_user(site["name"], program, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise Refused(f"its SQLite databases can't be copied. {last_line(done.stderr)}")
-    current = Path(site["current"])
-    manifest = {
-        "version": 1,
-        "site": site["name"],
-        "host": config["host"],
-        "at": now(),
-        "release": current.resolve().name if current.exists() else "",
-        "releases": sorted(path.name for path in current.parent.glob("releases/*")),
-        "sqlite": json.loads(done.stdout),
-        "postgresql": site["postgresql"],
-        "topics": topics(config["kafka"], f"{site['name']}.", config["kafka_login"])
-        if config["kafka"]
-        else None,
-        "paths": site["paths"],
-    }
-    if site["postgresql"]:
-        dump(site, config, stage / "postgresql.dump")
-        manifest["dump"] = digest(stage / "postgresql.dump")
-    replace(stage / "manifest.json", json.dumps(manifest, indent=2) + "\n", 0o600)
-    return {**manifest, "sha256": digest(stage / "manifest.json")}
-
-
-def dump(site: dict[str, Any], config: dict[str, Any], target: Path) -> None:
-    """Dump the database of a site: by the socket as the administrator, or from another host as the site itself.
-
-    Of another host it leaves out what a restore has put aside there.
-    """
-    name, words, user = site["postgresql"], ["pg_dump", "-Fc"], "postgres"
-    login: dict[str, str] = {}
-    if site["postgresql_host"]:
-        login, user = postgresql_of(read(site["environment"])) or {}, site["name"]
-        if not login:
-            raise Refused(
-                f"its DATABASE_URL leads to no other host, and PostgreSQL is on {site['postgresql_host']}. "
-                "Run site.yml."
-            )
-        name = login["PGDATABASE"]
-        words.append(f"--exclude-schema={ASIDE}*")
-    else:
-        words += ["-p", str(config["postgresql_port"])]
-    with open(target, "wb") as file:
-        dumped = as_user(user, [*words, "--", name], login, stdout=file)
-    if dumped.returncode:
-        said = " ".join(dumped.stderr.split())[-600:]
-        raise Refused(f"PostgreSQL's database {name} can't be dumped. {said}")
 
 
 def escaped(path: str) -> str:
@@ -180,13 +88,12 @@ def left_out(restic: Restic, snapshot: str, stage: Path, manifest: dict[str, Any
 
 def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
     """Make one snapshot of a site; return what is to be known of it."""
-    config, stage, began = restic.config, STAGE / site["name"], time.monotonic()
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    STAGE.chmod(0o711)
+    config, began = restic.config, time.monotonic()
+    stage = Path(config["stage"]) / site["name"]
+    stage.mkdir()
     stage.chmod(0o711)  # the site's user passes through to its own part
     try:
-        manifest = prepare(site, config, stage)
+        manifest = prepare(restic, site, stage)
         live = [os.path.join(site["data"], one["path"]) for one in manifest["sqlite"]]
         words = ["backup", "--json", "--host", config["host"]]
         words += ["--tag", "switchboard", "--tag", f"site:{site['name']}"]
@@ -227,6 +134,7 @@ def back_up(restic: Restic, site: dict[str, Any]) -> dict[str, Any]:
         "added": told["data_added"],
         "release": manifest["release"],
         "manifest": manifest["sha256"],
+        "notes": manifest["notes"],
         "why": "",
     }
 
@@ -257,6 +165,11 @@ def run(config: dict[str, Any], only: str) -> int:
     wrong = []
     with contextlib.suppress(Refused):
         restic.run("unlock")  # what a killed run left: restic judges that it is nobody's any more
+    stage = Path(config["stage"])
+    stage.mkdir(parents=True, exist_ok=True)
+    stage.chmod(0o711)
+    for name in known:  # a run that was killed has left it, and it takes room
+        shutil.rmtree(stage / name, ignore_errors=True)
     for site in sites:
         name = site["name"]
         before = status["sites"].get(name, {})
@@ -265,6 +178,8 @@ def run(config: dict[str, Any], only: str) -> int:
             told["last_good"] = {key: told[key] for key in ("at", "snapshot", "bytes")}
             added = f"{size(told['bytes'])}, {size(told['added'])} of it new"
             print(f"{name}: snapshot {told['snapshot']}, {added}, {told['seconds']} s")
+            for note in told["notes"]:
+                print(f"{name}: {note}")
         except (Refused, OSError, ValueError, KeyError) as error:
             told = {"good": False, "at": now(), "why": str(error) or repr(error)}
             told["last_good"] = before.get("last_good")
@@ -355,7 +270,7 @@ def laid_out(one: dict[str, Any], site: dict[str, Any], whole: Path) -> dict[str
     def inside(path: str | Path) -> Path:
         return whole / str(path).lstrip("/")
 
-    stage, data = inside(STAGE / site["name"]), inside(site["data"])
+    stage, data = inside(stage_of(one, site)), inside(site["data"])
     about = f"the snapshot {one['id']} is not whole:"
     if not (stage / "manifest.json").is_file() or data.is_symlink() or not data.is_dir():
         raise Refused(f"{about} it has no manifest or no data. Take another one.")
@@ -403,6 +318,8 @@ def main() -> int:
         words.add_parser(verb)
     for verb in ("run", "list"):
         words.add_parser(verb).add_argument("site", nargs="?", default="")
+    for verb in ("run", "check"):
+        words.choices[verb].add_argument("--wait", type=float, default=0, metavar="SECONDS")
     some = words.add_parser("fetch")
     for name in ("site", "at", "folder"):
         some.add_argument(name)
@@ -421,7 +338,7 @@ def main() -> int:
         found = restic.snapshots(given.site, given.host)
         print(json.dumps([chosen(found, given.at, given.site)] if given.at else found, indent=2))
         return 0
-    with locked():
+    with locked(getattr(given, "wait", 0)):
         if given.verb == "open":
             print(restic.open())
             return 0
