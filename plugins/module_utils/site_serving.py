@@ -84,7 +84,7 @@ class Serving:
         cls, params: Mapping[str, Any], run_command: Callable[..., tuple[int, str, str]]
     ) -> Serving:
         """Return what serves the site of a module's options."""
-        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current"]
+        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current/venv"]
         return cls(params["site"], params["units"], paths, run_command, params)
 
     def running(self) -> list[str]:

@@ -28,7 +28,8 @@ description:
   - What serves with older code or an older environment than is written, as after a run that was killed, is loaded anew.
   - A lock lets one at a time change a site's release; it ends with the process.
   - A release that was rolled back from is not switched to, unless I(again) says so.
-  - A current release whose environment changes is proven with the new one before it is written.
+  - A current release whose environment changes is proven with the new one before it is written. One whose virtual
+    environment is for another Python than the host's, as after an upgrade of Debian, gets another.
   - What is as wanted already is left alone. Check mode tells what would change.
 options:
   site: {description: 'The site''s name, also its user and group.', type: str, required: true}
@@ -182,7 +183,8 @@ class Change:
         self.moves = self.previous != self.release.id or not self.release.ready.exists()
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
-        self.writes = bool(self.moves or self.rewrites or self.files)
+        self.outlived = self.release.ready.exists() and bool(self.release.outlived())
+        self.writes = bool(self.moves or self.rewrites or self.files or self.outlived)
         # What to go back to: a run that was killed may have switched to a release that nobody has asked for a page.
         self.proven = releases.proven()
         ready = self.proven and releases.ready(self.proven)
@@ -213,7 +215,8 @@ class Change:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
         answer = self.answer(self.due())
         if answer["changed"]:
-            steps = [] if self.release.ready.exists() else ["requirements"]
+            built = self.release.ready.exists() and not self.outlived
+            steps = [] if built else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
             steps += ["move"] if self.move.pending else []
             own = [f"{place} `{'`, `'.join(said)}`" for place, said in self.params["hooks"].items()]
@@ -253,6 +256,8 @@ class Change:
         if new:
             release.build()
         else:
+            if self.outlived:
+                release.equip()
             release.prove()
             if self.files:  # they may name STATIC_ROOT no longer
                 with release.stage("collectstatic"):

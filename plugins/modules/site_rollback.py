@@ -33,6 +33,7 @@ options:
     type: str
     default: ''
   static_root_variable: {description: The environment variable of STATIC_ROOT., type: str, default: ''}
+  python: {description: The Python of virtual environments., type: path, default: /usr/bin/python3}
   to: {description: 'The id of a release that is kept; empty, the one before.', type: str, default: ''}
   migrations:
     description: >-
@@ -103,6 +104,11 @@ class Rollback:
         self.target, self.source = (
             Release.there(self.params, releases, name) for name in (self.to, self.live)
         )
+        if why := self.target.outlived():
+            raise Refused(
+                f"to is {self.to}: its Python environment can't be used: {why}. Release that code again with "
+                "playbooks/deploy.yml, which makes another."
+            )
 
     def standing(self) -> list[tuple[str, str]]:
         """Return the migrations that are applied and only the live release has; refuse them if asked to."""
@@ -217,6 +223,7 @@ def main() -> None:
             "project_dir": {"type": "str", "default": "."},
             "static_root_variable": {"type": "str", "default": ""},
             "static_hashed": {"type": "str", "default": ""},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
             "to": {"type": "str", "default": ""},
             "migrations": {
                 "type": "str",

@@ -13,6 +13,8 @@ import pytest
 from ansible.module_utils import site_build as built
 from ansible.module_utils import site_history as history_of
 from ansible.module_utils import site_project as project_of
+from ansible.module_utils import site_serving as serving_of
+from ansible.module_utils import site_venv as venv_of
 
 from plugins.modules import site_release as released
 from plugins.modules import site_rollback as rolled
@@ -21,6 +23,8 @@ from plugins.modules import site_rollback as rolled
 site_build: Any = built
 site_history: Any = history_of
 site_project: Any = project_of
+site_serving: Any = serving_of
+site_venv: Any = venv_of
 site_release: Any = released
 site_rollback: Any = rolled
 
@@ -390,6 +394,56 @@ def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list
     assert "manage.py migrate --noinput" in commands
 
 
+def made_for(home: Path, name: str, python: str) -> Path:
+    """Give a release a virtual environment as one Debian or another has made it; return where its packages are."""
+    path = home / "venvs" / "as-it-was" / "lib" / python
+    path.mkdir(parents=True)
+    (home / "releases" / name / "venv").symlink_to("../../venvs/as-it-was")
+    return path
+
+
+@pytest.fixture
+def debian_13(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = SimpleNamespace(returncode=0, stdout="Python 3.13.5 (main, Jun 25 2025) [GCC 14.2.0]\n")
+    monkeypatch.setattr(site_build.subprocess, "run", lambda *words, **more: said)
+
+
+def test_a_release_whose_python_debian_has_replaced_gets_another_environment(
+    home: Path, commands: list[str], debian_13: None
+) -> None:
+    releases, wanted = site_history.Releases(home), options(home, smoke={}, url="")
+    site_release.Change(wanted, releases, Served()).done()
+    packages = made_for(home, "new000000000", "python3.13")
+    assert not site_release.Change(wanted, releases, Served()).due()
+    packages.rename(packages.with_name("python3.11"))
+    predicted = site_release.Change(wanted, releases, Served()).predicted()
+    assert "steps: requirements, check" in str(predicted["diff"])
+    commands.clear()
+    serving = Served()
+    assert site_release.Change(wanted, releases, serving).done()["changed"]
+    assert (commands[:2], serving.loads) == (["virtualenv", "prove"], 1)
+
+
+def test_an_environment_takes_the_place_of_another_and_what_serves_is_behind(
+    home: Path, debian_13: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(command: list[str]) -> Any:
+        if command[1:3] == ["-m", "venv"]:
+            Path(command[3], "lib", "python3.13", "site-packages").mkdir(parents=True)
+        return SimpleNamespace(returncode=0, stdout="")
+
+    monkeypatch.setattr(site_venv, "ran", ran)
+    new = release(home)
+    new.unpack()
+    made_for(home, new.id, "python3.11")
+    new.releases.switch(new.id)
+    new.virtualenv()
+    assert [path.name for path in (new.path / "venv" / "lib").iterdir()] == ["python3.13"]
+    served = {"site": "lab", "units": [], "home": str(home), "environment_dir": "/none", "url": ""}
+    paths = site_serving.Serving.of(served, None).paths
+    assert site_serving.service_current.latest(paths)[1] == str(home / "current" / "venv")
+
+
 # -- the way back --------------------------------------------------------------------------------------
 
 
@@ -425,6 +479,18 @@ def test_a_rollback_that_was_killed_is_finished_by_the_next(home: Path, two: Any
     told = rollback(home, Served()).done()
     assert (told["previous"], told["release"]) == ("new000000000", "old000000000")
     assert two.proven() == "old000000000"
+
+
+def test_a_rollback_to_a_release_whose_python_debian_has_replaced_is_refused(
+    home: Path, two: Any, debian_13: None
+) -> None:
+    made_for(home, "old000000000", "python3.11")
+    with pytest.raises(
+        site_build.Refused,
+        match=r"^to is old0+: .*made for python3\.11, and this host has python3\.13\. .*deploy\.yml",
+    ):
+        rollback(home, Served())
+    assert two.live() == "new000000000"
 
 
 @pytest.mark.parametrize("error", [site_build.Refused("no"), OSError("full")])
