@@ -84,8 +84,13 @@ class Environed(Project):
         """Give the release its virtual environment, and compile its code for that."""
         with self.stage("requirements"):
             self.virtualenv()
+            # by the host's Python: the environment's own runs what its packages ask for (*.pth) when it starts
             subprocess.run(
-                [str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False
+                [self.params["python"], "-I", "-m", "compileall", "-q", str(self.path / "app")],
+                group=self.site,  # who can't write there, and reads what is compiled
+                extra_groups=[],
+                umask=0o027,
+                check=False,
             )
 
     def pip(
@@ -106,8 +111,12 @@ class Environed(Project):
             draft.mkdir(parents=True)
             lock = draft / "linter.txt"
             lock.write_text(text, encoding="utf-8")
-            words = ["--no-deps", "--require-hashes", "--target", str(draft)]
-            result = self.pip(self.python, *words, requirements=lock)
+            # by a pip of its own: the site's Python runs what the site's packages ask for when it starts
+            own = draft / ".venv"
+            result = ran([self.params["python"], "-m", "venv", str(own)])
+            if not result.returncode:
+                words = ["--no-deps", "--require-hashes", "--target", str(draft)]
+                result = self.pip(own / "bin" / "python", *words, requirements=lock)
             if result.returncode:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise Refused(
@@ -115,5 +124,6 @@ class Environed(Project):
                     "Make the package index reachable from this host, or set it to allow. "
                     f"It said:\n{last_lines(result.stdout)}"
                 )
+            shutil.rmtree(own, ignore_errors=True)
             os.replace(draft, path)
         return path

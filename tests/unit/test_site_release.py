@@ -444,6 +444,29 @@ def test_an_environment_takes_the_place_of_another_and_what_serves_is_behind(
     assert site_serving.service_current.latest(paths)[1] == str(home / "current" / "venv")
 
 
+def test_root_starts_no_interpreter_that_has_a_sites_packages(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python runs the lines of their *.pth files when it starts."""
+    runs: list[tuple[list[str], dict[str, Any]]] = []
+
+    def run(command: list[str], **more: Any) -> Any:
+        runs.append((command, more))
+        return SimpleNamespace(returncode=0, stdout="Python 3.13.5 (main)")
+
+    monkeypatch.setattr(site_build.subprocess, "run", run)
+    new = release(home, linter="linter==1", linter_dir=str(home / "linter"))
+    monkeypatch.setattr(site_build.Release, "virtualenv", lambda self: None)
+    new.equip()
+    assert new.linter().is_dir()
+    assert not list(new.linter().glob(".venv"))
+    compiled, venv, pip = runs
+    assert compiled[0][:4] == ["/usr/bin/python3", "-I", "-m", "compileall"]
+    assert compiled[1]["group"] == "lab"  # who reads the code may read what is compiled of it
+    assert venv[0][:3] == ["/usr/bin/python3", "-m", "venv"]
+    assert pip[0][0].startswith(f"{venv[0][3]}/bin/")
+
+
 # -- the way back --------------------------------------------------------------------------------------
 
 
