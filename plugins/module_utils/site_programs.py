@@ -82,7 +82,7 @@ unsafe = []
 if job["linter"] and plan and loader.applied_migrations:
     sys.path.append(job["linter"])
     from django_migration_linter.sql_analyser import analyse_sql_statements, get_sql_analyser_class
-    analyser = get_sql_analyser_class(connection.settings_dict["ENGINE"])
+    analyser = get_sql_analyser_class(connection.vendor)
     known = {label for label, name in loader.applied_migrations}
     for migration, backwards in plan:
         if migration.app_label in known:
