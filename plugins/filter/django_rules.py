@@ -154,6 +154,13 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "the running release must stay.",
             "Keep 1 or more; with 2 or more there is one to go back to.",
         )
+    if site["lock_timeout"] < 0:
+        yield (
+            "lock_timeout",
+            site["lock_timeout"],
+            "that is no number of seconds.",
+            "Write one, or 0 for no limit.",
+        )
     for unit in site["restart_units"]:
         if not UNIT.fullmatch(unit):
             yield (

@@ -211,12 +211,11 @@ class Release(Environed):
             self.before_migrate()
             if self.params["migrate"]:
                 self.judge_migrations()
-                self.run(
-                    self.manage("migrate", "--noinput"),
-                    "django_migrate",
-                    "true",
-                    "`manage.py migrate` failed.",
-                    "Fix the migration; the database may hold those that came before it.",
+                self.run_migrate(
+                    variable="django_migrate",
+                    value="true",
+                    why="`manage.py migrate` failed.",
+                    remedy="Fix the migration; the database may hold those that came before it.",
                 )
             for command in self.params["commands"]:
                 self.run(

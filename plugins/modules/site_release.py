@@ -79,6 +79,7 @@ options:
     elements: str
     default: []
   migrate: {description: Whether to run migrate., type: bool, default: true}
+  lock_timeout: {description: Seconds that a migration waits for a lock; 0 for no limit., type: int, default: 5}
   commands: {description: 'More manage.py commands, run after migrate.', type: list, elements: str, default: []}
   keep: {description: How many releases stay on the host., type: int, default: 5}
   unsafe_migrations:
@@ -380,6 +381,7 @@ def main() -> None:
             "check_fail_level": {"type": "str", "default": "WARNING"},
             "checks_silenced": {"type": "list", "elements": "str", "default": []},
             "migrate": flag,
+            "lock_timeout": {"type": "int", "default": 5},
             "commands": {"type": "list", "elements": "str", "default": []},
             "keep": {"type": "int", "default": 5},
             "unsafe_migrations": {

@@ -155,6 +155,7 @@ def test_each_debian_has_its_own_python() -> None:
             "no digit first.",
         ),
         ({"keep_releases": 0}, "django_keep_releases is 0: ", "Keep 1 or more"),
+        ({"lock_timeout": -1}, "django_lock_timeout is -1: ", "0 for no limit"),
         ({"restart_units": ["worker"]}, "django_restart_units is worker: ", "with its suffix"),
         (
             {"hooks": {"before_switching": ["x"]}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,7 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "check_fail_level": "WARNING",
         "checks_silenced": ["security.W008"],
         "migrate": True,
+        "lock_timeout": 5,
         "commands": ["loaddata 'first names'"],
         "keep": 2,
         "unsafe_migrations": "allow",
@@ -111,7 +113,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record what a release runs instead of running it; the virtual environment is taken as made."""
     ran: list[str] = []
 
-    def started(self: Any, command: list[str], text: str = "", timeout: float = 0) -> Any:
+    def started(
+        self: Any, command: list[str], text: str = "", timeout: float = 0, **more: Any
+    ) -> Any:
         words = [PROGRAMS.get(word, word) for word in command]
         ran.append(" ".join(words).replace(f"{self.python} ", "").replace("-c ", ""))
         answers = dict.fromkeys(json.loads(text)["paths"], 200) if words[-1] == "try" else {}
@@ -157,6 +161,49 @@ def test_the_projects_own_commands_stand_before_and_after_a_step(
         "manage.py loaddata first names",
         "./tell",
     ]
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds", "own", "options_of_postgresql", "refused"),
+    [
+        (0, 5, "", "-c lock_timeout=5s", ""),
+        (2, 5, "", "-c lock_timeout=5s", ""),
+        (3, 5, "", "-c lock_timeout=5s", r"^django_lock_timeout is 5: .* 5 s for a lock .*3 times"),
+        (
+            0,
+            5,
+            "-c lock_timeout=1s",
+            "-c lock_timeout=5s -c lock_timeout=1s",
+            "",
+        ),  # the last one counts
+        (0, 0, "-c jit=off", "-c jit=off", ""),
+    ],
+)
+def test_a_migration_waits_for_a_lock_for_some_seconds_three_times(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    seconds: int,
+    own: str,
+    options_of_postgresql: str,
+    refused: str,
+) -> None:
+    said = [SimpleNamespace(returncode=1, stdout="psycopg.errors.LockNotAvailable: …")] * failures
+    answers = [*said, SimpleNamespace(returncode=0, stdout="")]
+    given = []
+
+    def run(command: list[str], **more: Any) -> Any:
+        given.append(more["env"]["PGOPTIONS"])
+        return answers.pop(0)
+
+    monkeypatch.setattr(site_project.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(site_build.subprocess, "run", run)
+    settings = f'PGOPTIONS="{own}"\n' if own else ""
+    new = release(home, lock_timeout=seconds, commands=[], settings=settings)
+    with pytest.raises(site_build.Refused, match=refused) if refused else nullcontext():
+        new.migrate()
+    assert set(given) == {options_of_postgresql}
+    assert len(given) == min(failures + 1, 3)
 
 
 def test_building_touches_neither_the_link_nor_the_environment(
@@ -537,20 +584,19 @@ def test_a_reversal_that_fails_is_brought_forward_again(
     way = rollback(home, Served())
     way.params = {**way.params, "migrations": "reverse"}
 
-    def run(command: list[str], *words: Any) -> str:
-        commands.append(" ".join(command[1:]))
-        if command[-2:] == ["b", "zero"]:
+    def run_migrate(*words: str, **told: str) -> None:
+        commands.append(" ".join(["migrate", *words]))
+        if words == ("b", "zero"):
             raise site_build.Refused("b can't")
-        return ""
 
-    monkeypatch.setattr(way.source, "run", run)
+    monkeypatch.setattr(way.source, "run_migrate", run_migrate)
     commands.clear()
     with pytest.raises(site_build.Refused, match="b can't"):
         way.done()
     assert [text for text in commands if "migrate" in text] == [
-        "manage.py migrate --noinput a 1",
-        "manage.py migrate --noinput b zero",
-        "manage.py migrate --noinput",
+        "migrate a 1",
+        "migrate b zero",
+        "migrate",
     ]
     assert two.live() == "new000000000"
 
