@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 # Where a site's own commands can stand in a release, which has these steps.
 STEPS = (
@@ -209,7 +211,15 @@ def _broken_release(site: Mapping[str, Any]) -> Iterator[Broken]:
             )
     for path, status in site["smoke"].items():
         known = status == "any" or (isinstance(status, int) and 200 <= status < 600)
-        if not str(path).startswith("/") or not str(path).isprintable() or not known:
+        sent = quote(str(path), safe=string.printable.strip())  # as a browser sends it
+        if str(path).startswith("/") and str(path).isprintable() and sent != path:
+            yield (
+                f"smoke.{path}",
+                status,
+                "a request holds neither a space nor a letter beyond ASCII.",
+                f"Write it as {sent}: {status}.",
+            )
+        elif not str(path).startswith("/") or not str(path).isprintable() or not known:
             yield (
                 f"smoke.{path}",
                 status,

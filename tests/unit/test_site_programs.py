@@ -73,3 +73,17 @@ def test_migrations_are_judged_by_what_the_database_is_and_not_by_its_engines_na
         path.write_text(text)
     found = ran(tmp_path, site_programs.MIGRATIONS, linter=str(tmp_path), ask=[])
     assert found["unsafe"] == ["lab.0002: DROPPING table"]
+
+
+def test_an_application_gets_the_path_as_apache_hands_it_over(tmp_path: Path) -> None:
+    (tmp_path / "site_environment.py").write_text("")
+    script = """
+def application(environ, start_response):
+    path = environ["PATH_INFO"].encode("latin-1").decode()  # as Django does
+    start_response("200 OK" if (path, environ["QUERY_STRING"]) == ("/über/", "q=%C3") else "404", [])
+    return []
+"""
+    job = {"script": script, "path": "wsgi.py", "paths": ["/%C3%BCber/?q=%C3", "/%C3%BC/"]}
+    job |= {"scheme": "http", "host": "lab.example.org", "name": "lab.example.org", "port": "80"}
+    found = ran(tmp_path, site_programs.TRY, **job)
+    assert found == {"/%C3%BCber/?q=%C3": 200, "/%C3%BC/": 404}
