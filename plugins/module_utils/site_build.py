@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import gzip
 import json
@@ -86,10 +87,21 @@ def compress(folder: str) -> None:
                     file.write(small)
 
 
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders change places, in one step where the file system knows how (rename(2), RENAME_EXCHANGE)."""
+    libc, here = ctypes.CDLL(None, use_errno=True), -100  # AT_FDCWD
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), 2):
+        draft = other.with_name(f".{other.name}.former")
+        os.rename(other, draft)
+        os.rename(one, other)
+        os.rename(draft, one)
+
+
 class Release(Environed):
     """One release of one site, built on this host; ``before_migrate`` may refuse the database that it is given."""
 
     before_migrate: Callable[[], None] = staticmethod(lambda: None)
+    swapped = False
 
     @classmethod
     def there(cls, params: Mapping[str, Any], releases: Releases, name: str) -> Release:
@@ -155,30 +167,53 @@ class Release(Environed):
                 )
                 raise Refused(f"{why} It said:\n{self.said(result)}")
 
-    def collect(self, pretend: bool = False) -> None:
-        """Collect the static files as the site's user, then take them from it: nobody may change them.
-
-        With ``pretend`` only try whether they could be.
-        """
+    def collect(self) -> None:
+        """Collect the static files as the site's user, then take them from it: nobody may change them."""
         account = pwd.getpwnam(self.site)
-        if not pretend:
-            self.static.mkdir()
-            os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
+        self.static.mkdir()
+        os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
         if not self.params["static_root_variable"]:
             return
-        if not pretend:
-            os.chown(self.static, account.pw_uid, account.pw_gid)
+        os.chown(self.static, account.pw_uid, account.pw_gid)
         self.run(
-            self.manage("collectstatic", "--noinput", "--verbosity", "0", *["--dry-run"] * pretend),
+            self.manage("collectstatic", "--noinput", "--verbosity", "0"),
             "django_static_root_variable",
             self.params["static_root_variable"],
             "`manage.py collectstatic` failed.",
             "Let the settings read STATIC_ROOT from that environment variable, or leave it empty.",
         )
-        if pretend:
-            return
         take(self.static)
         compress(self.static)
+
+    def recollect(self) -> None:
+        """Collect the static files beside those that are served, for another environment: it may name a storage."""
+        if not self.params["static_root_variable"]:
+            return
+        with self.stage("collectstatic"):
+            served, self.static = self.static, self.recollected
+            shutil.rmtree(self.static, ignore_errors=True)
+            self.collect()
+            found = self.releases.hashed_of(served)  # pages from before the switch name them
+            missing = {name: path for name, path in found if not (self.static / name).exists()}
+            self.releases.link(missing, self.static)
+
+    def swap(self) -> None:
+        """Let what `recollect` has collected, if it has, change places with what is served."""
+        if self.static == self.recollected:
+            self.static = self.path / "static"
+            exchange(self.recollected, self.static)
+            self.swapped = True
+
+    def swap_back(self) -> None:
+        """Serve the former static files again, where others have taken their place."""
+        if self.swapped:
+            exchange(self.recollected, self.static)
+            self.swapped = False
+
+    @property
+    def recollected(self) -> Path:
+        """Where static files are collected again, and where the former ones are until all has passed."""
+        return self.path / "static.new"
 
     def migrations(self, linter: str = "", ask: Sequence[Any] = ()) -> dict[str, Any]:
         """Return the state of the migrations, as MIGRATIONS prints it; ``ask`` names some, each [app, name]."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,8 @@ class Change:
             if new and self.releases.live() != self.release.id:
                 self.release.keep_for_a_look()
             raise
+        finally:
+            shutil.rmtree(self.release.recollected, ignore_errors=True)
         return answer
 
     def prepare(self, new: bool) -> None:
@@ -260,10 +263,10 @@ class Change:
             if self.outlived:
                 release.equip()
             release.prove()
-            if self.files:  # they may name STATIC_ROOT no longer
-                with release.stage("collectstatic"):
-                    release.collect(pretend=True)
-            if self.files or self.moves:  # another database, or one that a rollback has reversed
+            if (
+                self.files or self.moves
+            ):  # another storage or database, or one that a rollback has reversed
+                release.recollect()
                 release.migrate()
         release.attempt(self.params["url"], self.params["smoke"])
         if new:
@@ -278,6 +281,7 @@ class Change:
                     answer["moved"] = self.move.rows()
                 release.attempt(self.params["url"], self.params["smoke"])
             with release.stage("switch"):
+                release.swap()  # before the environment, which is what the next run goes by if this one is killed
                 release.write_environment(self.files)
                 release.write_script(write=True)
                 if self.moves:
@@ -313,6 +317,7 @@ class Change:
 
         wrong = attempts(
             lambda: self.releases.switch(self.former),
+            self.release.swap_back,
             lambda: self.release.restore(before),
             *([rewrite] if script and script != self.params["wsgi_script"] else []),
             self.serving.load,

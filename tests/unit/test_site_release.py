@@ -441,6 +441,68 @@ def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list
     assert "manage.py migrate --noinput" in commands
 
 
+@pytest.fixture
+def collecting(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let collectstatic write what its environment says, in the folder that it names."""
+    started = site_build.Release.started
+
+    def collected(self: Any, command: list[str], *words: Any, **more: Any) -> Any:
+        if "collectstatic" in command:
+            mode = self.environment["LAB_MODE"]
+            (self.static / "plain.css").write_text(mode)
+            (self.static / f"{mode}.0123456789ab.css").write_text(mode)
+        return started(self, command, *words, **more)
+
+    monkeypatch.setattr(site_build.Release, "started", collected)
+    monkeypatch.setattr(site_build, "take", lambda folder: None)
+
+
+@pytest.mark.parametrize("error", [None, site_build.Refused("no")])
+def test_another_environment_has_its_own_static_files_beside_those_that_pages_name_still(
+    home: Path, collecting: None, error: Exception | None
+) -> None:
+    releases = site_history.Releases(home, r"\.[0-9a-f]{12}\.[a-z]+$")
+    site_release.Change(options(home), releases, Served()).done()
+    other = options(home, settings='LAB_MODE="other"\n')
+    with pytest.raises(site_build.Refused) if error else nullcontext():
+        site_release.Change(other, releases, Served(error)).done()
+    served = {path.name: path.read_text() for path in (home / "current" / "static").iterdir()}
+    before = {"new.0123456789ab.css": "new"}
+    after = {"other.0123456789ab.css": "other", "plain.css": "other"}
+    assert served == before | ({"plain.css": "new"} if error else after)
+    assert not (home / "current" / "static.new").exists()
+
+
+def test_static_files_that_a_killed_run_has_left_are_not_served(
+    home: Path, collecting: None
+) -> None:
+    releases = site_history.Releases(home)
+    site_release.Change(options(home), releases, Served()).done()
+    left = home / "current" / "static.new"
+    left.mkdir()
+    releases.note("released", "old000000000")  # as if this one had not been asked yet
+    assert site_release.Change(options(home), releases, Served()).done()["changed"]
+    assert (home / "current" / "static" / "plain.css").read_text() == "new"
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_two_folders_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A file system that can't in one step, as NFS, does it in three."""
+    if not known:
+        refuses = SimpleNamespace(renameat2=lambda *words: -1)
+        monkeypatch.setattr(site_build.ctypes, "CDLL", lambda *words, **more: refuses)
+    for name in ("one", "other"):
+        (tmp_path / name / name).mkdir(parents=True)
+    site_build.exchange(tmp_path / "one", tmp_path / "other")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*/*")) == [
+        "one/other",
+        "other/one",
+    ]
+
+
 def made_for(home: Path, name: str, python: str) -> Path:
     """Give a release a virtual environment as one Debian or another has made it; return where its packages are."""
     path = home / "venvs" / "as-it-was" / "lib" / python
