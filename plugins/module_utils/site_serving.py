@@ -173,6 +173,10 @@ class Serving:
                 )
             time.sleep(0.5)  # until the answers are right; the time-out above raises
 
+    def strange(self) -> bool:
+        """Say whether Apache serves the site, but not yet at the address that it is to have."""
+        return bool(self.url and wsgi_group.processes(self.site) and self.unknown())
+
     def unknown(self) -> bool:
         """Say whether Apache has yet to learn of the site's name, port or scheme, which it does after the release."""
         said = self.ask("/", {})

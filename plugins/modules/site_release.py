@@ -119,6 +119,10 @@ options:
     type: bool
     default: false
   again: {description: Whether to switch to a release that was rolled back from., type: bool, default: false}
+  alone:
+    description: Whether Apache stays as it is. Then no environment is written for an address that it does not serve.
+    type: bool
+    default: false
   units:
     description: The services that run the code, in the order of their restarts.
     type: list
@@ -213,10 +217,22 @@ class Change:
         """Say whether there is something to do."""
         return self.writes or self.unproven or self.move.pending or self.serving.behind()
 
+    def refuse_strange(self) -> None:
+        """Refuse an environment for an address that Apache, which no step of this run changes, does not serve yet."""
+        others = {*self.files} - {"secret_key.env"}
+        if self.params["alone"] and self.previous and others and self.serving.strange():
+            site, first = self.release.site, "with the former database first" * self.move.starts
+            raise Refused(
+                f"sites.{site}.domain and sites.{site}.tls give {self.serving.url}: Apache on this host does not serve "
+                "the site there yet, and where it does serve it the new environment may not answer. Run site.yml "
+                f"{first or 'in the place of this'}, which changes both."
+            )
+
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
         answer = self.answer(self.due())
         if answer["changed"]:
+            self.refuse_strange()
             built = self.release.ready.exists() and not self.outlived
             steps = [] if built else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
@@ -233,6 +249,7 @@ class Change:
         answer = self.answer(True)
         if not self.due():
             return answer | {"changed": False}
+        self.refuse_strange()
         new = not self.release.ready.exists()
         try:
             if self.writes:
@@ -398,6 +415,7 @@ def main() -> None:
             "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
+            "alone": {"type": "bool", "default": False},
             "rotate_key": {"type": "bool", "default": False},
             "next_key": {"type": "str", "default": "", "no_log": True},
             "forget_keys": {"type": "bool", "default": False},

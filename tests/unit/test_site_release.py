@@ -63,6 +63,7 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "unsafe_migrations": "allow",
         "hooks": {},
         "again": False,
+        "alone": False,
         "rotate_key": False,
         "next_key": "",
         "forget_keys": False,
@@ -383,13 +384,16 @@ class Served:
     """What serves a site, in the place of Apache and systemd: its processes load, or do not."""
 
     def __init__(self, *refused: Exception | None) -> None:
-        self.refused, self.loads = list(refused), 0
+        self.refused, self.loads, self.url = list(refused), 0, "https://new.example.org"
 
     def behind(self) -> bool:
         return False
 
     def running(self) -> list[str]:
         return []
+
+    def strange(self) -> bool:
+        return self.url != "https://old.example.org"
 
     def load(self) -> list[str]:
         self.loads += 1
@@ -429,6 +433,28 @@ def test_a_release_whose_run_was_killed_before_it_was_asked_is_asked_by_the_next
     assert site_release.Change(done, releases, serving).done()["changed"]
     assert not site_release.Change(done, releases, Served()).predicted()["due"]
     assert (serving.loads, releases.proven()) == (1, "new000000000")
+
+
+def test_an_environment_for_an_address_that_apache_lacks_waits_for_site_yml(
+    home: Path, commands: list[str]
+) -> None:
+    """Else the site would be down, and all green: Apache serves the former address, which the settings refuse."""
+    releases, deploy = site_history.Releases(home), options(home, alone=True)
+    for way in ("predicted", "done"):
+        change = site_release.Change(deploy, releases, Served())
+        with pytest.raises(
+            site_build.Refused,
+            match=r"^sites\.lab\.domain .* https://new.* Run site\.yml in the place of this",
+        ):
+            getattr(change, way)()
+    assert (commands, releases.live()) == ([], "old000000000")
+    site_release.Change(options(home), releases, Served()).done()  # site.yml itself
+    key = {**deploy, "secret_key": 'LAB_KEY="given"\n'}  # and a key that is rotated
+    assert site_release.Change(key, releases, Served()).done()["changed"]
+    known = Served()
+    known.url = "https://old.example.org"
+    other = {**deploy, "settings": 'LAB_MODE="other"\n'}
+    assert site_release.Change(other, releases, known).done()["changed"]
 
 
 def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list[str]) -> None:
