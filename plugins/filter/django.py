@@ -116,7 +116,7 @@ def django_unit_inputs(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     """
     found = []
     for unit in units:
-        paths = [f"/etc/switchboard/{unit['site']}/*.env", f"/srv/{unit['site']}/current"]
+        paths = [f"/etc/switchboard/{unit['site']}/*.env", f"/srv/{unit['site']}/current/venv"]
         found += [
             {"name": name, "unit": name, "paths": paths, "restart": not unit["timer"]}
             for name in unit["units"]

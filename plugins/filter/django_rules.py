@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 # Where a site's own commands can stand in a release, which has these steps.
 STEPS = (
@@ -154,6 +156,13 @@ def _broken_site(site: Mapping[str, Any]) -> Iterator[Broken]:
             "the running release must stay.",
             "Keep 1 or more; with 2 or more there is one to go back to.",
         )
+    if site["lock_timeout"] < 0:
+        yield (
+            "lock_timeout",
+            site["lock_timeout"],
+            "that is no number of seconds.",
+            "Write one, or 0 for no limit.",
+        )
     for unit in site["restart_units"]:
         if not UNIT.fullmatch(unit):
             yield (
@@ -202,7 +211,15 @@ def _broken_release(site: Mapping[str, Any]) -> Iterator[Broken]:
             )
     for path, status in site["smoke"].items():
         known = status == "any" or (isinstance(status, int) and 200 <= status < 600)
-        if not str(path).startswith("/") or not str(path).isprintable() or not known:
+        sent = quote(str(path), safe=string.printable.strip())  # as a browser sends it
+        if str(path).startswith("/") and str(path).isprintable() and sent != path:
+            yield (
+                f"smoke.{path}",
+                status,
+                "a request holds neither a space nor a letter beyond ASCII.",
+                f"Write it as {sent}: {status}.",
+            )
+        elif not str(path).startswith("/") or not str(path).isprintable() or not known:
             yield (
                 f"smoke.{path}",
                 status,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import gzip
-import hashlib
 import json
 import os
 import pwd
@@ -19,8 +19,8 @@ from typing import Any
 
 from ansible.module_utils.site_history import Refused, Releases
 from ansible.module_utils.site_programs import MIGRATIONS, PROVE, TRY
-from ansible.module_utils.site_project import Project, last_lines
 from ansible.module_utils.site_serving import expected
+from ansible.module_utils.site_venv import Environed
 
 TRY_SECONDS = 60  # that a release has to answer the paths of its smoke test
 LITTLE_DISK = 256 * 1024 * 1024  # bytes free below which a failed build is not kept
@@ -87,27 +87,21 @@ def compress(folder: str) -> None:
                     file.write(small)
 
 
-def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command as root; what it makes may be read by everybody."""
-    return subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        umask=0o022,
-        check=False,
-    )
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders change places, in one step where the file system knows how (rename(2), RENAME_EXCHANGE)."""
+    libc, here = ctypes.CDLL(None, use_errno=True), -100  # AT_FDCWD
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), 2):
+        draft = other.with_name(f".{other.name}.former")
+        os.rename(other, draft)
+        os.rename(one, other)
+        os.rename(draft, one)
 
 
-# What Python runs when it starts in the environment (site, "import" lines): a process goes on importing from the one
-# that it began with, although /srv/<site>/current leads to another by now.
-PINNED = "import os, sys; sys.path[:] = [each and os.path.realpath(each) for each in sys.path]\n"
-
-
-class Release(Project):
+class Release(Environed):
     """One release of one site, built on this host; ``before_migrate`` may refuse the database that it is given."""
 
     before_migrate: Callable[[], None] = staticmethod(lambda: None)
+    swapped = False
 
     @classmethod
     def there(cls, params: Mapping[str, Any], releases: Releases, name: str) -> Release:
@@ -138,45 +132,6 @@ class Release(Project):
                 os.chmod(
                     entry, 0o750 if os.path.isdir(entry) or os.access(entry, os.X_OK) else 0o640
                 )
-
-    def virtualenv(self) -> None:
-        """Make the virtual environment of the locked requirements, or take the one that is there."""
-        requirements = self.project / self.params["requirements"]
-        version = subprocess.run(
-            [self.params["python"], "-VV"], capture_output=True, check=True
-        ).stdout
-        key = hashlib.sha256(
-            requirements.read_bytes()
-            + version
-            + " ".join([*self.params["pip_args"], PINNED]).encode()
-        ).hexdigest()[:12]
-        path = self.home / "venvs" / key
-        if not (path / ".complete").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            path.parent.mkdir(exist_ok=True)
-            hashes = ["--require-hashes"] if self.params["require_hashes"] else []
-            made = ran([self.params["python"], "-m", "venv", str(path)])
-            if not made.returncode:
-                made = self.pip(path / "bin" / "python", *hashes, requirements=requirements)
-            if made.returncode:
-                shutil.rmtree(path, ignore_errors=True)
-                raise Refused(
-                    f"django_requirements is {self.params['requirements']}: pip could not install it. "
-                    "Correct the lock, or make the package index reachable from this host. "
-                    f"The running release is untouched. It said:\n{last_lines(made.stdout)}"
-                )
-            packages = next((path / "lib").glob("python3*/site-packages"))
-            (packages / "switchboard.pth").write_text(PINNED, encoding="utf-8")
-            (path / ".complete").touch()
-        (self.path / "venv").symlink_to(os.path.relpath(path, self.path))
-
-    def pip(
-        self, python: Path, *words: str, requirements: Path
-    ) -> subprocess.CompletedProcess[str]:
-        """Let a Python's pip install what a file names, with the site's own arguments."""
-        quiet = ["install", "--no-input", "--disable-pip-version-check", "--quiet"]
-        more = [*words, *self.params["pip_args"], "-r", str(requirements)]
-        return ran([str(python), "-m", "pip", *quiet, *more])
 
     def prove(self) -> None:
         """Import the settings and the applications, and run Django's checks."""
@@ -212,30 +167,53 @@ class Release(Project):
                 )
                 raise Refused(f"{why} It said:\n{self.said(result)}")
 
-    def collect(self, pretend: bool = False) -> None:
-        """Collect the static files as the site's user, then take them from it: nobody may change them.
-
-        With ``pretend`` only try whether they could be.
-        """
+    def collect(self) -> None:
+        """Collect the static files as the site's user, then take them from it: nobody may change them."""
         account = pwd.getpwnam(self.site)
-        if not pretend:
-            self.static.mkdir()
-            os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
+        self.static.mkdir()
+        os.chmod(self.static, 0o755)  # noqa: S103 - Apache serves it
         if not self.params["static_root_variable"]:
             return
-        if not pretend:
-            os.chown(self.static, account.pw_uid, account.pw_gid)
+        os.chown(self.static, account.pw_uid, account.pw_gid)
         self.run(
-            self.manage("collectstatic", "--noinput", "--verbosity", "0", *["--dry-run"] * pretend),
+            self.manage("collectstatic", "--noinput", "--verbosity", "0"),
             "django_static_root_variable",
             self.params["static_root_variable"],
             "`manage.py collectstatic` failed.",
             "Let the settings read STATIC_ROOT from that environment variable, or leave it empty.",
         )
-        if pretend:
-            return
         take(self.static)
         compress(self.static)
+
+    def recollect(self) -> None:
+        """Collect the static files beside those that are served, for another environment: it may name a storage."""
+        if not self.params["static_root_variable"]:
+            return
+        with self.stage("collectstatic"):
+            served, self.static = self.static, self.recollected
+            shutil.rmtree(self.static, ignore_errors=True)
+            self.collect()
+            found = self.releases.hashed_of(served)  # pages from before the switch name them
+            missing = {name: path for name, path in found if not (self.static / name).exists()}
+            self.releases.link(missing, self.static)
+
+    def swap(self) -> None:
+        """Let what `recollect` has collected, if it has, change places with what is served."""
+        if self.static == self.recollected:
+            self.static = self.path / "static"
+            exchange(self.recollected, self.static)
+            self.swapped = True
+
+    def swap_back(self) -> None:
+        """Serve the former static files again, where others have taken their place."""
+        if self.swapped:
+            exchange(self.recollected, self.static)
+            self.swapped = False
+
+    @property
+    def recollected(self) -> Path:
+        """Where static files are collected again, and where the former ones are until all has passed."""
+        return self.path / "static.new"
 
     def migrations(self, linter: str = "", ask: Sequence[Any] = ()) -> dict[str, Any]:
         """Return the state of the migrations, as MIGRATIONS prints it; ``ask`` names some, each [app, name]."""
@@ -262,40 +240,17 @@ class Release(Project):
                 "it through once with -e django_unsafe_migrations=allow."
             )
 
-    def linter(self) -> Path:
-        """Return the folder of django-migration-linter, which is installed when it is first needed."""
-        text = self.params["linter"]
-        path = Path(self.params["linter_dir"]) / hashlib.sha256(text.encode()).hexdigest()[:12]
-        if not path.is_dir():
-            draft = path.with_suffix(".new")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            lock = draft / "linter.txt"
-            lock.write_text(text, encoding="utf-8")
-            words = ["--no-deps", "--require-hashes", "--target", str(draft)]
-            result = self.pip(self.python, *words, requirements=lock)
-            if result.returncode:
-                shutil.rmtree(draft, ignore_errors=True)
-                raise Refused(
-                    "django_unsafe_migrations is refuse: pip could not install django-migration-linter, which tells. "
-                    "Make the package index reachable from this host, or set it to allow. "
-                    f"It said:\n{last_lines(result.stdout)}"
-                )
-            os.replace(draft, path)
-        return path
-
     def migrate(self) -> None:
         """Bring the database up to the release, and run the commands that come after it."""
         with self.stage("migrate"):
             self.before_migrate()
             if self.params["migrate"]:
                 self.judge_migrations()
-                self.run(
-                    self.manage("migrate", "--noinput"),
-                    "django_migrate",
-                    "true",
-                    "`manage.py migrate` failed.",
-                    "Fix the migration; the database may hold those that came before it.",
+                self.run_migrate(
+                    variable="django_migrate",
+                    value="true",
+                    why="`manage.py migrate` failed.",
+                    remedy="Fix the migration; the database may hold those that came before it.",
                 )
             for command in self.params["commands"]:
                 self.run(
@@ -349,11 +304,7 @@ class Release(Project):
         """Lay the release out with its requirements, and do all that comes before it is tried."""
         self.step = "requirements"
         self.unpack()
-        with self.stage("requirements"):
-            self.virtualenv()
-            subprocess.run(
-                [str(self.python), "-m", "compileall", "-q", str(self.path / "app")], check=False
-            )
+        self.equip()
         self.prove()
         with self.stage("collectstatic"):
             self.collect()

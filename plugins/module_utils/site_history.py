@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,7 +173,11 @@ class Releases:
             # before the first link: what a killed run has lent is known as such
             names = sorted({*self.lent(release), *missing})
             put(listed, "".join(f"{name}\n" for name in names), 0o644)
-        for name, path in missing.items():
+        self.link(missing, folder)
+
+    def link(self, files: Mapping[str, Path], folder: Path) -> None:
+        """Link static files into a folder of them, under their names there, as far as they can be."""
+        for name, path in files.items():
             # no room, or the release has a file where the other has a folder
             with suppress(OSError):
                 for place in reversed(Path(name).parents):
@@ -189,13 +193,18 @@ class Releases:
 
     def own(self, release: str) -> Iterator[tuple[str, Path]]:
         """Return the hashed static files that a release has collected itself, with their compressed copies."""
-        folder, hashed = self.path(release) / "static", re.compile(self.hashed)
         lent = set(self.lent(release))
-        for place, _, names in os.walk(folder):
+        found = self.hashed_of(self.path(release) / "static")
+        yield from ((name, path) for name, path in found if name not in lent)
+
+    def hashed_of(self, folder: Path) -> Iterator[tuple[str, Path]]:
+        """Return the hashed files in a folder of static files."""
+        hashed = re.compile(self.hashed)
+        for place, _, names in os.walk(folder) if self.hashed else ():
             for name in names:
                 path = Path(place, name)
                 known = str(path.relative_to(folder))
-                if known not in lent and hashed.search(f"/{known.removesuffix('.gz')}"):
+                if hashed.search(f"/{known.removesuffix('.gz')}"):
                     yield known, path
 
     def events(self) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ os._exit(code)  # threads that the project started do not matter
 
 # The WSGI script as Apache loads it, asked for paths. The last line that it prints is a JSON object of path: status.
 TRY = """
-import io, json, os, sys, traceback
+import io, json, os, sys, traceback, urllib.parse
 job = json.load(sys.stdin)
 sys.path.insert(0, "/usr/local/lib/switchboard")
 import site_environment
@@ -37,9 +37,10 @@ space = {"__file__": job["path"], "__name__": "switchboard_site"}
 exec(compile(job["script"], job["path"], "exec"), space)
 answers = {}
 for path in job["paths"]:
-    query = path.partition("?")[2]
+    where, _, query = path.partition("?")
     environ = {
-        "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path.partition("?")[0], "QUERY_STRING": query,
+        "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "QUERY_STRING": query,
+        "PATH_INFO": urllib.parse.unquote_to_bytes(where).decode("latin-1"),  # PEP 3333: bytes, one a character
         "SERVER_NAME": job["name"], "SERVER_PORT": job["port"], "HTTP_HOST": job["host"],
         "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "wsgi.version": (1, 0),
         "wsgi.url_scheme": job["scheme"], "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr,
@@ -82,7 +83,7 @@ unsafe = []
 if job["linter"] and plan and loader.applied_migrations:
     sys.path.append(job["linter"])
     from django_migration_linter.sql_analyser import analyse_sql_statements, get_sql_analyser_class
-    analyser = get_sql_analyser_class(connection.settings_dict["ENGINE"])
+    analyser = get_sql_analyser_class(connection.vendor)
     known = {label for label, name in loader.applied_migrations}
     for migration, backwards in plan:
         if migration.app_label in known:

@@ -17,6 +17,9 @@ from typing import Any
 from ansible.module_utils.site_environment import parse, postgresql_of, read
 from ansible.module_utils.site_history import Refused, Releases
 
+LOCKED = "LockNotAvailable"  # what psycopg calls an error 55P03 of PostgreSQL
+LOCK_TRIES = 3
+LOCK_PAUSE = 5  # seconds
 FALLBACKS = "_FALLBACKS"  # the end of the name of a variable with earlier keys, commas between them
 
 
@@ -132,10 +135,14 @@ class Project:
         }
 
     def started(
-        self, command: list[str], text: str | None = None, timeout: float | None = None
+        self,
+        command: list[str],
+        text: str | None = None,
+        timeout: float | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project as the site's user, with its environment and a text as its input."""
-        environment = self.surroundings(self.environment)
+        """Run a command in the project as the site's user, its environment, more variables and a text as input."""
+        environment = self.surroundings({**self.environment, **(more or {})})
         if self.params["static_root_variable"]:
             environment[self.params["static_root_variable"]] = str(self.static)
         return subprocess.run(
@@ -168,6 +175,32 @@ class Project:
         if result.returncode:
             raise Refused(f"{variable} is {value}: {why} {remedy} It said:\n{self.said(result)}")
         return result.stdout
+
+    def run_migrate(self, *words: str, variable: str, value: object, why: str, remedy: str) -> None:
+        """Run `migrate`, with a limit for the time that it waits for a lock of PostgreSQL; raise Refused when it fails.
+
+        Behind a statement that waits for a table all others wait that come for it later: the pages.
+        """
+        seconds, own = self.params["lock_timeout"], self.environment.get("PGOPTIONS", "")
+        more = {"PGOPTIONS": f"-c lock_timeout={seconds}s {own}".rstrip()} if seconds else {}
+        for attempt in range(LOCK_TRIES):
+            time.sleep(LOCK_PAUSE if attempt else 0)  # who had to wait goes on meanwhile
+            result = self.started(self.manage("migrate", "--noinput", *words), more=more)
+            locked = LOCKED in result.stdout
+            if not (result.returncode and locked):
+                break
+        if result.returncode and locked:
+            variable, value = "django_lock_timeout", seconds
+            why = (
+                f"a migration waited {seconds} s for a lock of PostgreSQL, {LOCK_TRIES} times: a backup, a long "
+                "request or a session that somebody left open has it."
+            )
+            remedy = (
+                "Try again when it has ended (pg_stat_activity shows it), or wait longer with -e django_lock_timeout=, "
+                "as do the visitors who need that table."
+            )
+        if result.returncode:
+            raise Refused(f"{variable} is {value}: {why} {remedy} It said:\n{self.said(result)}")
 
     def manage(self, *words: str) -> list[str]:
         """Return the command line of a manage.py command."""

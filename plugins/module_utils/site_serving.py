@@ -84,7 +84,7 @@ class Serving:
         cls, params: Mapping[str, Any], run_command: Callable[..., tuple[int, str, str]]
     ) -> Serving:
         """Return what serves the site of a module's options."""
-        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current"]
+        paths = [f"{params['environment_dir']}/*.env", f"{params['home']}/current/venv"]
         return cls(params["site"], params["units"], paths, run_command, params)
 
     def running(self) -> list[str]:
@@ -172,6 +172,10 @@ class Serving:
                     f"After {SMOKE_SECONDS} s {self.url} still answers: {'; '.join(wrong)}."
                 )
             time.sleep(0.5)  # until the answers are right; the time-out above raises
+
+    def strange(self) -> bool:
+        """Say whether Apache serves the site, but not yet at the address that it is to have."""
+        return bool(self.url and wsgi_group.processes(self.site) and self.unknown())
 
     def unknown(self) -> bool:
         """Say whether Apache has yet to learn of the site's name, port or scheme, which it does after the release."""

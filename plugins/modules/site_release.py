@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ description:
   - What serves with older code or an older environment than is written, as after a run that was killed, is loaded anew.
   - A lock lets one at a time change a site's release; it ends with the process.
   - A release that was rolled back from is not switched to, unless I(again) says so.
-  - A current release whose environment changes is proven with the new one before it is written.
+  - A current release whose environment changes is proven with the new one before it is written. One whose virtual
+    environment is for another Python than the host's, as after an upgrade of Debian, gets another.
   - What is as wanted already is left alone. Check mode tells what would change.
 options:
   site: {description: 'The site''s name, also its user and group.', type: str, required: true}
@@ -78,6 +80,7 @@ options:
     elements: str
     default: []
   migrate: {description: Whether to run migrate., type: bool, default: true}
+  lock_timeout: {description: Seconds that a migration waits for a lock; 0 for no limit., type: int, default: 5}
   commands: {description: 'More manage.py commands, run after migrate.', type: list, elements: str, default: []}
   keep: {description: How many releases stay on the host., type: int, default: 5}
   unsafe_migrations:
@@ -116,6 +119,10 @@ options:
     type: bool
     default: false
   again: {description: Whether to switch to a release that was rolled back from., type: bool, default: false}
+  alone:
+    description: Whether Apache stays as it is. Then no environment is written for an address that it does not serve.
+    type: bool
+    default: false
   units:
     description: The services that run the code, in the order of their restarts.
     type: list
@@ -182,7 +189,8 @@ class Change:
         self.moves = self.previous != self.release.id or not self.release.ready.exists()
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
-        self.writes = bool(self.moves or self.rewrites or self.files)
+        self.outlived = self.release.ready.exists() and bool(self.release.outlived())
+        self.writes = bool(self.moves or self.rewrites or self.files or self.outlived)
         # What to go back to: a run that was killed may have switched to a release that nobody has asked for a page.
         self.proven = releases.proven()
         ready = self.proven and releases.ready(self.proven)
@@ -209,11 +217,24 @@ class Change:
         """Say whether there is something to do."""
         return self.writes or self.unproven or self.move.pending or self.serving.behind()
 
+    def refuse_strange(self) -> None:
+        """Refuse an environment for an address that Apache, which no step of this run changes, does not serve yet."""
+        others = {*self.files} - {"secret_key.env"}
+        if self.params["alone"] and self.previous and others and self.serving.strange():
+            site, first = self.release.site, "with the former database first" * self.move.starts
+            raise Refused(
+                f"sites.{site}.domain and sites.{site}.tls give {self.serving.url}: Apache on this host does not serve "
+                "the site there yet, and where it does serve it the new environment may not answer. Run site.yml "
+                f"{first or 'in the place of this'}, which changes both."
+            )
+
     def predicted(self) -> dict[str, Any]:
         """Return what `done` would, and change nothing; the diff says which steps it would take."""
         answer = self.answer(self.due())
         if answer["changed"]:
-            steps = [] if self.release.ready.exists() else ["requirements"]
+            self.refuse_strange()
+            built = self.release.ready.exists() and not self.outlived
+            steps = [] if built else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
             steps += ["move"] if self.move.pending else []
             own = [f"{place} `{'`, `'.join(said)}`" for place, said in self.params["hooks"].items()]
@@ -228,6 +249,7 @@ class Change:
         answer = self.answer(True)
         if not self.due():
             return answer | {"changed": False}
+        self.refuse_strange()
         new = not self.release.ready.exists()
         try:
             if self.writes:
@@ -245,6 +267,8 @@ class Change:
             if new and self.releases.live() != self.release.id:
                 self.release.keep_for_a_look()
             raise
+        finally:
+            shutil.rmtree(self.release.recollected, ignore_errors=True)
         return answer
 
     def prepare(self, new: bool) -> None:
@@ -253,11 +277,13 @@ class Change:
         if new:
             release.build()
         else:
+            if self.outlived:
+                release.equip()
             release.prove()
-            if self.files:  # they may name STATIC_ROOT no longer
-                with release.stage("collectstatic"):
-                    release.collect(pretend=True)
-            if self.files or self.moves:  # another database, or one that a rollback has reversed
+            if (
+                self.files or self.moves
+            ):  # another storage or database, or one that a rollback has reversed
+                release.recollect()
                 release.migrate()
         release.attempt(self.params["url"], self.params["smoke"])
         if new:
@@ -272,6 +298,7 @@ class Change:
                     answer["moved"] = self.move.rows()
                 release.attempt(self.params["url"], self.params["smoke"])
             with release.stage("switch"):
+                release.swap()  # before the environment, which is what the next run goes by if this one is killed
                 release.write_environment(self.files)
                 release.write_script(write=True)
                 if self.moves:
@@ -307,6 +334,7 @@ class Change:
 
         wrong = attempts(
             lambda: self.releases.switch(self.former),
+            self.release.swap_back,
             lambda: self.release.restore(before),
             *([rewrite] if script and script != self.params["wsgi_script"] else []),
             self.serving.load,
@@ -375,6 +403,7 @@ def main() -> None:
             "check_fail_level": {"type": "str", "default": "WARNING"},
             "checks_silenced": {"type": "list", "elements": "str", "default": []},
             "migrate": flag,
+            "lock_timeout": {"type": "int", "default": 5},
             "commands": {"type": "list", "elements": "str", "default": []},
             "keep": {"type": "int", "default": 5},
             "unsafe_migrations": {
@@ -386,6 +415,7 @@ def main() -> None:
             "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
             "again": {"type": "bool", "default": False},
+            "alone": {"type": "bool", "default": False},
             "rotate_key": {"type": "bool", "default": False},
             "next_key": {"type": "str", "default": "", "no_log": True},
             "forget_keys": {"type": "bool", "default": False},

@@ -33,6 +33,7 @@ options:
     type: str
     default: ''
   static_root_variable: {description: The environment variable of STATIC_ROOT., type: str, default: ''}
+  python: {description: The Python of virtual environments., type: path, default: /usr/bin/python3}
   to: {description: 'The id of a release that is kept; empty, the one before.', type: str, default: ''}
   migrations:
     description: >-
@@ -41,6 +42,7 @@ options:
     type: str
     choices: [refuse, keep, reverse]
     default: refuse
+  lock_timeout: {description: Seconds that a migration waits for a lock; 0 for no limit., type: int, default: 5}
   units: {description: 'The services that run the code.', type: list, elements: str, default: []}
   url: {description: 'The address by which visitors know the site; empty, Apache is not asked.', type: str, default: ''}
   server: {description: 'Where Apache listens on this host, scheme://address:port.', type: str, default: 'http://127.0.0.1:80'}
@@ -103,6 +105,11 @@ class Rollback:
         self.target, self.source = (
             Release.there(self.params, releases, name) for name in (self.to, self.live)
         )
+        if why := self.target.outlived():
+            raise Refused(
+                f"to is {self.to}: its Python environment can't be used: {why}. Release that code again with "
+                "playbooks/deploy.yml, which makes another."
+            )
 
     def standing(self) -> list[tuple[str, str]]:
         """Return the migrations that are applied and only the live release has; refuse them if asked to."""
@@ -131,22 +138,22 @@ class Rollback:
     def reverse(self, found: list[tuple[str, str]]) -> None:
         """Undo migrations, with the code of the release that brought them."""
         for label in sorted({label for label, _ in found}):
-            self.source.run(
-                self.source.manage("migrate", "--noinput", label, self.leaves.get(label, "zero")),
-                "migrations",
-                "reverse",
-                f"`manage.py migrate {label}` backwards failed.",
-                "Correct what it names, or take the code back alone with -e migrations=keep.",
+            self.source.run_migrate(
+                label,
+                self.leaves.get(label, "zero"),
+                variable="migrations",
+                value="reverse",
+                why=f"`manage.py migrate {label}` backwards failed.",
+                remedy="Correct what it names, or take the code back alone with -e migrations=keep.",
             )
 
     def forward(self) -> None:
         """Bring the database back to the release that is served on."""
-        self.source.run(
-            self.source.manage("migrate", "--noinput"),
-            "migrations",
-            "reverse",
-            "bringing the database forward again failed.",
-            "Run `migrate` by hand.",
+        self.source.run_migrate(
+            variable="migrations",
+            value="reverse",
+            why="bringing the database forward again failed.",
+            remedy="Run `migrate` by hand.",
         )
 
     def done(self) -> dict[str, Any]:
@@ -217,7 +224,9 @@ def main() -> None:
             "project_dir": {"type": "str", "default": "."},
             "static_root_variable": {"type": "str", "default": ""},
             "static_hashed": {"type": "str", "default": ""},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
             "to": {"type": "str", "default": ""},
+            "lock_timeout": {"type": "int", "default": 5},
             "migrations": {
                 "type": "str",
                 "choices": ["refuse", "keep", "reverse"],

@@ -155,6 +155,7 @@ def test_each_debian_has_its_own_python() -> None:
             "no digit first.",
         ),
         ({"keep_releases": 0}, "django_keep_releases is 0: ", "Keep 1 or more"),
+        ({"lock_timeout": -1}, "django_lock_timeout is -1: ", "0 for no limit"),
         ({"restart_units": ["worker"]}, "django_restart_units is worker: ", "with its suffix"),
         (
             {"hooks": {"before_switching": ["x"]}},
@@ -165,6 +166,8 @@ def test_each_debian_has_its_own_python() -> None:
         ({"smoke": {"sign-in": 200}}, "django_smoke.sign-in is 200: ", "/sign-in/: 200"),
         ({"smoke": {"/": "well"}}, "django_smoke./ is well: ", "/sign-in/: 200"),
         ({"smoke": {"/": 42}}, "django_smoke./ is 42: ", "/sign-in/: 200"),
+        ({"smoke": {"/über/": "any"}}, "django_smoke./über/ is any: ", "as /%C3%BCber/: any."),
+        ({"smoke": {"/a b?c=%20": 200}}, "django_smoke./a b?c=%20 is 200: ", "/a%20b?c=%20: 200."),
     ],
 )
 def test_django_refuses(settings: dict[str, Any], begin: str, remedy: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from ansible.module_utils import site_build as built
 from ansible.module_utils import site_history as history_of
 from ansible.module_utils import site_project as project_of
+from ansible.module_utils import site_serving as serving_of
+from ansible.module_utils import site_venv as venv_of
 
 from plugins.modules import site_release as released
 from plugins.modules import site_rollback as rolled
@@ -21,6 +24,8 @@ from plugins.modules import site_rollback as rolled
 site_build: Any = built
 site_history: Any = history_of
 site_project: Any = project_of
+site_serving: Any = serving_of
+site_venv: Any = venv_of
 site_release: Any = released
 site_rollback: Any = rolled
 
@@ -52,11 +57,13 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "check_fail_level": "WARNING",
         "checks_silenced": ["security.W008"],
         "migrate": True,
+        "lock_timeout": 5,
         "commands": ["loaddata 'first names'"],
         "keep": 2,
         "unsafe_migrations": "allow",
         "hooks": {},
         "again": False,
+        "alone": False,
         "rotate_key": False,
         "next_key": "",
         "forget_keys": False,
@@ -107,7 +114,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record what a release runs instead of running it; the virtual environment is taken as made."""
     ran: list[str] = []
 
-    def started(self: Any, command: list[str], text: str = "", timeout: float = 0) -> Any:
+    def started(
+        self: Any, command: list[str], text: str = "", timeout: float = 0, **more: Any
+    ) -> Any:
         words = [PROGRAMS.get(word, word) for word in command]
         ran.append(" ".join(words).replace(f"{self.python} ", "").replace("-c ", ""))
         answers = dict.fromkeys(json.loads(text)["paths"], 200) if words[-1] == "try" else {}
@@ -153,6 +162,49 @@ def test_the_projects_own_commands_stand_before_and_after_a_step(
         "manage.py loaddata first names",
         "./tell",
     ]
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds", "own", "options_of_postgresql", "refused"),
+    [
+        (0, 5, "", "-c lock_timeout=5s", ""),
+        (2, 5, "", "-c lock_timeout=5s", ""),
+        (3, 5, "", "-c lock_timeout=5s", r"^django_lock_timeout is 5: .* 5 s for a lock .*3 times"),
+        (
+            0,
+            5,
+            "-c lock_timeout=1s",
+            "-c lock_timeout=5s -c lock_timeout=1s",
+            "",
+        ),  # the last one counts
+        (0, 0, "-c jit=off", "-c jit=off", ""),
+    ],
+)
+def test_a_migration_waits_for_a_lock_for_some_seconds_three_times(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    seconds: int,
+    own: str,
+    options_of_postgresql: str,
+    refused: str,
+) -> None:
+    said = [SimpleNamespace(returncode=1, stdout="psycopg.errors.LockNotAvailable: …")] * failures
+    answers = [*said, SimpleNamespace(returncode=0, stdout="")]
+    given = []
+
+    def run(command: list[str], **more: Any) -> Any:
+        given.append(more["env"]["PGOPTIONS"])
+        return answers.pop(0)
+
+    monkeypatch.setattr(site_project.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(site_build.subprocess, "run", run)
+    settings = f'PGOPTIONS="{own}"\n' if own else ""
+    new = release(home, lock_timeout=seconds, commands=[], settings=settings)
+    with pytest.raises(site_build.Refused, match=refused) if refused else nullcontext():
+        new.migrate()
+    assert set(given) == {options_of_postgresql}
+    assert len(given) == min(failures + 1, 3)
 
 
 def test_building_touches_neither_the_link_nor_the_environment(
@@ -332,13 +384,16 @@ class Served:
     """What serves a site, in the place of Apache and systemd: its processes load, or do not."""
 
     def __init__(self, *refused: Exception | None) -> None:
-        self.refused, self.loads = list(refused), 0
+        self.refused, self.loads, self.url = list(refused), 0, "https://new.example.org"
 
     def behind(self) -> bool:
         return False
 
     def running(self) -> list[str]:
         return []
+
+    def strange(self) -> bool:
+        return self.url != "https://old.example.org"
 
     def load(self) -> list[str]:
         self.loads += 1
@@ -380,6 +435,28 @@ def test_a_release_whose_run_was_killed_before_it_was_asked_is_asked_by_the_next
     assert (serving.loads, releases.proven()) == (1, "new000000000")
 
 
+def test_an_environment_for_an_address_that_apache_lacks_waits_for_site_yml(
+    home: Path, commands: list[str]
+) -> None:
+    """Else the site would be down, and all green: Apache serves the former address, which the settings refuse."""
+    releases, deploy = site_history.Releases(home), options(home, alone=True)
+    for way in ("predicted", "done"):
+        change = site_release.Change(deploy, releases, Served())
+        with pytest.raises(
+            site_build.Refused,
+            match=r"^sites\.lab\.domain .* https://new.* Run site\.yml in the place of this",
+        ):
+            getattr(change, way)()
+    assert (commands, releases.live()) == ([], "old000000000")
+    site_release.Change(options(home), releases, Served()).done()  # site.yml itself
+    key = {**deploy, "secret_key": 'LAB_KEY="given"\n'}  # and a key that is rotated
+    assert site_release.Change(key, releases, Served()).done()["changed"]
+    known = Served()
+    known.url = "https://old.example.org"
+    other = {**deploy, "settings": 'LAB_MODE="other"\n'}
+    assert site_release.Change(other, releases, known).done()["changed"]
+
+
 def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list[str]) -> None:
     releases = site_history.Releases(home)
     wanted = options(home, smoke={}, url="")
@@ -388,6 +465,141 @@ def test_a_kept_release_that_is_served_again_migrates(home: Path, commands: list
     commands.clear()
     site_release.Change(wanted, releases, Served()).done()
     assert "manage.py migrate --noinput" in commands
+
+
+@pytest.fixture
+def collecting(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let collectstatic write what its environment says, in the folder that it names."""
+    started = site_build.Release.started
+
+    def collected(self: Any, command: list[str], *words: Any, **more: Any) -> Any:
+        if "collectstatic" in command:
+            mode = self.environment["LAB_MODE"]
+            (self.static / "plain.css").write_text(mode)
+            (self.static / f"{mode}.0123456789ab.css").write_text(mode)
+        return started(self, command, *words, **more)
+
+    monkeypatch.setattr(site_build.Release, "started", collected)
+    monkeypatch.setattr(site_build, "take", lambda folder: None)
+
+
+@pytest.mark.parametrize("error", [None, site_build.Refused("no")])
+def test_another_environment_has_its_own_static_files_beside_those_that_pages_name_still(
+    home: Path, collecting: None, error: Exception | None
+) -> None:
+    releases = site_history.Releases(home, r"\.[0-9a-f]{12}\.[a-z]+$")
+    site_release.Change(options(home), releases, Served()).done()
+    other = options(home, settings='LAB_MODE="other"\n')
+    with pytest.raises(site_build.Refused) if error else nullcontext():
+        site_release.Change(other, releases, Served(error)).done()
+    served = {path.name: path.read_text() for path in (home / "current" / "static").iterdir()}
+    before = {"new.0123456789ab.css": "new"}
+    after = {"other.0123456789ab.css": "other", "plain.css": "other"}
+    assert served == before | ({"plain.css": "new"} if error else after)
+    assert not (home / "current" / "static.new").exists()
+
+
+def test_static_files_that_a_killed_run_has_left_are_not_served(
+    home: Path, collecting: None
+) -> None:
+    releases = site_history.Releases(home)
+    site_release.Change(options(home), releases, Served()).done()
+    left = home / "current" / "static.new"
+    left.mkdir()
+    releases.note("released", "old000000000")  # as if this one had not been asked yet
+    assert site_release.Change(options(home), releases, Served()).done()["changed"]
+    assert (home / "current" / "static" / "plain.css").read_text() == "new"
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_two_folders_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A file system that can't in one step, as NFS, does it in three."""
+    if not known:
+        refuses = SimpleNamespace(renameat2=lambda *words: -1)
+        monkeypatch.setattr(site_build.ctypes, "CDLL", lambda *words, **more: refuses)
+    for name in ("one", "other"):
+        (tmp_path / name / name).mkdir(parents=True)
+    site_build.exchange(tmp_path / "one", tmp_path / "other")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*/*")) == [
+        "one/other",
+        "other/one",
+    ]
+
+
+def made_for(home: Path, name: str, python: str) -> Path:
+    """Give a release a virtual environment as one Debian or another has made it; return where its packages are."""
+    path = home / "venvs" / "as-it-was" / "lib" / python
+    path.mkdir(parents=True)
+    (home / "releases" / name / "venv").symlink_to("../../venvs/as-it-was")
+    return path
+
+
+@pytest.fixture
+def debian_13(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = SimpleNamespace(returncode=0, stdout="Python 3.13.5 (main, Jun 25 2025) [GCC 14.2.0]\n")
+    monkeypatch.setattr(site_build.subprocess, "run", lambda *words, **more: said)
+
+
+def test_a_release_whose_python_debian_has_replaced_gets_another_environment(
+    home: Path, commands: list[str], debian_13: None
+) -> None:
+    releases, wanted = site_history.Releases(home), options(home, smoke={}, url="")
+    site_release.Change(wanted, releases, Served()).done()
+    packages = made_for(home, "new000000000", "python3.13")
+    assert not site_release.Change(wanted, releases, Served()).due()
+    packages.rename(packages.with_name("python3.11"))
+    predicted = site_release.Change(wanted, releases, Served()).predicted()
+    assert "steps: requirements, check" in str(predicted["diff"])
+    commands.clear()
+    serving = Served()
+    assert site_release.Change(wanted, releases, serving).done()["changed"]
+    assert (commands[:2], serving.loads) == (["virtualenv", "prove"], 1)
+
+
+def test_an_environment_takes_the_place_of_another_and_what_serves_is_behind(
+    home: Path, debian_13: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(command: list[str]) -> Any:
+        if command[1:3] == ["-m", "venv"]:
+            Path(command[3], "lib", "python3.13", "site-packages").mkdir(parents=True)
+        return SimpleNamespace(returncode=0, stdout="")
+
+    monkeypatch.setattr(site_venv, "ran", ran)
+    new = release(home)
+    new.unpack()
+    made_for(home, new.id, "python3.11")
+    new.releases.switch(new.id)
+    new.virtualenv()
+    assert [path.name for path in (new.path / "venv" / "lib").iterdir()] == ["python3.13"]
+    served = {"site": "lab", "units": [], "home": str(home), "environment_dir": "/none", "url": ""}
+    paths = site_serving.Serving.of(served, None).paths
+    assert site_serving.service_current.latest(paths)[1] == str(home / "current" / "venv")
+
+
+def test_root_starts_no_interpreter_that_has_a_sites_packages(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python runs the lines of their *.pth files when it starts."""
+    runs: list[tuple[list[str], dict[str, Any]]] = []
+
+    def run(command: list[str], **more: Any) -> Any:
+        runs.append((command, more))
+        return SimpleNamespace(returncode=0, stdout="Python 3.13.5 (main)")
+
+    monkeypatch.setattr(site_build.subprocess, "run", run)
+    new = release(home, linter="linter==1", linter_dir=str(home / "linter"))
+    monkeypatch.setattr(site_build.Release, "virtualenv", lambda self: None)
+    new.equip()
+    assert new.linter().is_dir()
+    assert not list(new.linter().glob(".venv"))
+    compiled, venv, pip = runs
+    assert compiled[0][:4] == ["/usr/bin/python3", "-I", "-m", "compileall"]
+    assert compiled[1]["group"] == "lab"  # who reads the code may read what is compiled of it
+    assert venv[0][:3] == ["/usr/bin/python3", "-m", "venv"]
+    assert pip[0][0].startswith(f"{venv[0][3]}/bin/")
 
 
 # -- the way back --------------------------------------------------------------------------------------
@@ -427,6 +639,18 @@ def test_a_rollback_that_was_killed_is_finished_by_the_next(home: Path, two: Any
     assert two.proven() == "old000000000"
 
 
+def test_a_rollback_to_a_release_whose_python_debian_has_replaced_is_refused(
+    home: Path, two: Any, debian_13: None
+) -> None:
+    made_for(home, "old000000000", "python3.11")
+    with pytest.raises(
+        site_build.Refused,
+        match=r"^to is old0+: .*made for python3\.11, and this host has python3\.13\. .*deploy\.yml",
+    ):
+        rollback(home, Served())
+    assert two.live() == "new000000000"
+
+
 @pytest.mark.parametrize("error", [site_build.Refused("no"), OSError("full")])
 def test_a_rollback_that_fails_leaves_what_was_served(
     home: Path, two: Any, error: Exception
@@ -448,20 +672,19 @@ def test_a_reversal_that_fails_is_brought_forward_again(
     way = rollback(home, Served())
     way.params = {**way.params, "migrations": "reverse"}
 
-    def run(command: list[str], *words: Any) -> str:
-        commands.append(" ".join(command[1:]))
-        if command[-2:] == ["b", "zero"]:
+    def run_migrate(*words: str, **told: str) -> None:
+        commands.append(" ".join(["migrate", *words]))
+        if words == ("b", "zero"):
             raise site_build.Refused("b can't")
-        return ""
 
-    monkeypatch.setattr(way.source, "run", run)
+    monkeypatch.setattr(way.source, "run_migrate", run_migrate)
     commands.clear()
     with pytest.raises(site_build.Refused, match="b can't"):
         way.done()
     assert [text for text in commands if "migrate" in text] == [
-        "manage.py migrate --noinput a 1",
-        "manage.py migrate --noinput b zero",
-        "manage.py migrate --noinput",
+        "migrate a 1",
+        "migrate b zero",
+        "migrate",
     ]
     assert two.live() == "new000000000"
 

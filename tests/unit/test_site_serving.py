@@ -86,6 +86,20 @@ def test_a_site_that_apache_does_not_know_yet_is_not_asked(port: int) -> None:
     assert said == "Apache does not know http://stranger.example.org yet"
 
 
+def test_a_site_that_apache_serves_at_another_address_is_known_as_such(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strange(url: str) -> bool:
+        known = {"url": url, "server": f"http://127.0.0.1:{port}", "smoke": {}}
+        return bool(serving_of.Serving("lab", [], [], None, known).strange())
+
+    assert strange("http://stranger.example.org")
+    assert not strange("http://lab.example.org")
+    assert not strange("")
+    monkeypatch.setattr(serving_of.wsgi_group, "processes", lambda group: [])
+    assert not strange("http://stranger.example.org")  # Apache serves it nowhere yet
+
+
 def test_an_apache_that_does_not_listen_there_yet_is_not_asked(port: int) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Web) as other:
         free = other.server_port
