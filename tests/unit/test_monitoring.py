@@ -58,6 +58,14 @@ GOOD: dict[str, Any] = {
     "balancer": "",
     "targets": {"node": "127.0.0.1:9100"},
     "password_file": "/etc/prometheus/switchboard/smtp.password",
+    "send_to": [],
+    "send_ca": "/etc/switchboard/certificates/peers/ca.pem",
+    "send_password_file": "/etc/prometheus/switchboard/central.password",
+    "central_address": "",
+    "central_users": [],
+    "central_retention_days": 90,
+    "central_retention_mb": 4096,
+    "central_memory_mb": 300,
 }
 LAB: dict[str, Any] = {
     "name": "lab",
