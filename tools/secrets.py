@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 from plugins.filter.cluster import kafka_asks, site_database, zookeeper_asks
 from plugins.filter.database_sites import database_names
 from plugins.filter.kafka_sites import kafka_names
+from plugins.filter.monitoring_central import monitoring_central
 from tools.common import (
     VAULT_VARIABLE,
     ToolError,
@@ -72,7 +73,11 @@ def public_line(private: str, comment: str) -> str:
 
 
 def wanted(
-    variables: Mapping[str, Any], plain: Path, served: bool = False, asked: bool = False
+    variables: Mapping[str, Any],
+    plain: Path,
+    served: bool = False,
+    asked: bool = False,
+    readers: Sequence[str] = (),
 ) -> dict[Name, Maker]:
     """Return what makes each secret that a host's roles need, by the name of its variable and the keys below it.
 
@@ -81,6 +86,7 @@ def wanted(
         plain: the folder of what runs have made without this tool; it is taken over.
         served: whether the host's sites, or those of others in its PostgreSQL, come in from another host.
         asked: whether servers of ZooKeeper ask Kafka for a password.
+        readers: the users of a Prometheus that hears of all hosts.
     """
     makers: dict[Name, Maker] = {}
     repository = str(variables.get("backup_repository") or "")
@@ -96,6 +102,7 @@ def wanted(
         names["postgresql"] = database_names(variables.get("sites"))
     if asked:
         names["zookeeper"] = ["kafka"]
+    names["monitoring"] = list(readers)
     for service, some in names.items():
         for name in some:
             path = plain / f"{service}-{name}"
@@ -128,6 +135,7 @@ def lacking(
             plain,
             site_database(groups, hosts, host)["served"],
             zookeeper_asks(groups, hosts),
+            monitoring_central(groups, hosts, host)["users"],
         ).items()
         if not found(variables, name)
     }

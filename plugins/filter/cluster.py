@@ -17,6 +17,8 @@ CLIENTS = {"zookeeper": "kafka", "kafka": "web"}
 TRUSTING = ("zookeeper", "kafka", "database", "web")
 # The group that reads a service's key, where it has another name.
 READERS = {"postgresql": "postgres"}
+# The group whose Prometheus hears of all hosts; those that send to it know it by the CA.
+CENTRAL = "monitoring"
 Groups = Mapping[str, Sequence[str]]
 
 
@@ -97,6 +99,11 @@ def _visitors(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[st
     return [name for name in groups.get("web", []) if _server(groups, hostvars, name)[0] == host]
 
 
+def _central(groups: Groups, hostvars: Mapping[str, Any]) -> list[str]:
+    """Return the hosts whose Prometheus hears of all others."""
+    return [name for name in groups.get(CENTRAL, []) if hostvars[name].get(ADDRESS)]
+
+
 def kafka_asks(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
     """Say whether a host's sites log in to Kafka, where the inventory does not: to any broker that it has for them."""
     return host in groups.get("kafka", []) or bool(reached(groups, hostvars, "kafka"))
@@ -122,6 +129,7 @@ def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dic
     names = [own.get(ADDRESS), *filter(HOST.fullmatch, [host])]
     services = [group for group in NUMBERS if host in reached(groups, hostvars, group)]
     services += ["postgresql"] if _visitors(groups, hostvars, host) else []
+    services += ["prometheus"] if host in _central(groups, hostvars) else []
     derived = [
         {"name": name, "group": READERS.get(name, name), "names": names} for name in services
     ]
@@ -167,7 +175,8 @@ def cluster_settings(groups: Groups, hostvars: Mapping[str, Any], host: str) -> 
     What the inventory says of such a variable itself is taken as it is. A host without a private address
     (``switchboard_address``), or the only one with it in its group, works alone.
     """
-    trusting = dict.fromkeys(name for group in TRUSTING for name in groups.get(group, []))
+    some = (*TRUSTING, "switchboard") if groups.get(CENTRAL) else TRUSTING
+    trusting = dict.fromkeys(name for group in some for name in groups.get(group, []))
     hostvars = {name: hostvars[name] for name in [*trusting, host]}  # each look at one is expensive
     own = hostvars[host]
     folder = f"{own.get('certificates_dir') or '/etc/switchboard/certificates'}/peers"

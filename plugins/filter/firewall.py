@@ -156,11 +156,13 @@ def firewall_services(
     hostvars: Mapping[str, Any],
     host: str,
     clients: Sequence[str] = (),
+    readers: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return what the services of this bundle on one host must be reached by, as entries of ``firewall_allow``.
 
     HTTP and HTTPS are for everybody, of web hosts behind balancers for these alone, the ports of a cluster for the
-    other hosts that connect to them, that of PostgreSQL for its ``clients`` alone, addresses or networks.
+    other hosts that connect to them, that of PostgreSQL for its ``clients`` alone, addresses or networks. That of a
+    Prometheus for several hosts, ``port`` of ``readers``, is for its ``hosts`` and ``from``, addresses or networks.
     """
     own = hostvars[host]
     balancers = groups.get("loadbalancer", [])
@@ -214,6 +216,16 @@ def firewall_services(
                 "port": port,
                 "from": list(clients),
                 "comment": "postgresql_port, for postgresql_clients",
+            }
+        )
+    told = readers or {"hosts": [], "from": []}
+    sources = [one for name in told["hosts"] for one in address_of(name, hostvars[name])]
+    if sources := [*sources, *told["from"]]:
+        found.append(
+            {
+                "port": told["port"],
+                "from": sources,
+                "comment": "monitoring_central_port, for hosts that are watched and monitoring_central_readers",
             }
         )
     return found

@@ -105,7 +105,7 @@ def monitoring_targets(programs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def monitoring_inputs(programs: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
     """Return the units with what each reads when it begins, for the module host_units."""
     more = {
-        "prometheus": [f"{folder}/rules.yml"],
+        "prometheus": [f"{folder}/rules.yml", f"{folder}/central.password"],
         "prometheus-alertmanager": [f"{folder}/smtp.password"],
     }
     return [
@@ -184,7 +184,8 @@ def monitoring_prometheus(
 
     Args:
         settings: interval, host (the name of this one), alertmanager, blackbox and balancer (address:port, the last one
-            empty without one), and targets: where each job's metrics are, by the job's name.
+            empty without one), targets: where each job's metrics are, by the job's name, and send_to, send_ca and
+            send_password_file.
         sites: the complete sites.
         balanced: the sites that are asked by the balancer of this host, each with name, url, host and path.
         peers: the hosts that are asked for a sign of life, each with name and address.
@@ -228,7 +229,9 @@ def monitoring_prometheus(
         for job, places in (("site", asked), ("site_closed", closed), ("host", hosts))
         if places
     ]
+    sent = [_sent(place, settings) for place in settings["send_to"]]
     return {
+        **({"remote_write": sent} if sent else {}),
         "global": {
             "scrape_interval": settings["interval"],
             "scrape_timeout": _shorter(settings["interval"]),
@@ -240,6 +243,17 @@ def monitoring_prometheus(
             "alertmanagers": [{"static_configs": [{"targets": [settings["alertmanager"]]}]}]
         },
         "scrape_configs": jobs,
+    }
+
+
+def _sent(place: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how all that is measured is sent to another Prometheus; what it misses while it is down comes later."""
+    return {
+        **place,
+        "basic_auth": {"username": "hosts", "password_file": settings["send_password_file"]},
+        "tls_config": {"ca_file": settings["send_ca"]},
+        # not 200: a host has some hundred numbers a second at most
+        "queue_config": {"max_shards": 4},
     }
 
 

@@ -46,6 +46,7 @@ def monitoring_faults(
         *_broken_mail(settings),
         *_broken_numbers(settings),
         *_broken_interval(settings, rules),
+        *_broken_central(settings),
         *_broken_names(settings, rules),
         *_broken_sites(sites),
     ]
@@ -114,6 +115,9 @@ def _broken_numbers(settings: Mapping[str, Any]) -> Iterator[Broken]:
         ("retention_days", 1, "days"),
         ("retention_mb", 64, "MiB"),
         ("memory_mb", 64, "MiB"),
+        ("central_retention_days", 1, "days"),
+        ("central_retention_mb", 64, "MiB"),
+        ("central_memory_mb", 64, "MiB"),
     ):
         if int(settings[key]) < least:
             yield (
@@ -122,6 +126,18 @@ def _broken_numbers(settings: Mapping[str, Any]) -> Iterator[Broken]:
                 "Prometheus cannot work with so little.",
                 f"Use {least} {unit} or more.",
             )
+
+
+def _broken_central(settings: Mapping[str, Any]) -> Iterator[Broken]:
+    wanted = {"hosts", "reader"} if settings["central_address"] else set()
+    wanted |= {"hosts"} if settings["send_to"] else set()
+    if lacking := sorted(wanted - set(settings["central_users"])):
+        yield (
+            "central_passwords",
+            "hidden",
+            f"{' and '.join(lacking)} has none.",
+            "Write one for each of hosts and reader, in the vault of your inventory.",
+        )
 
 
 def monitoring_foreign(

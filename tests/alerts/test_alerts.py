@@ -71,6 +71,7 @@ EXPORTER = "/usr/bin/prometheus-apache-exporter"
 # What cannot be made to happen here, and why.
 ELSEWHERE = {
     "ClockOff": "a container has the clock of its machine",
+    "NumbersNotSent": "tests/cluster has a host that others send to",
     **dict.fromkeys(
         ("SiteWithoutHost", "WebHostDown", "HostDown", "BalancerDown", "BalancerNearLimit"),
         "tests/web has a balancer, and hosts that look after each other",

@@ -58,6 +58,14 @@ GOOD: dict[str, Any] = {
     "balancer": "",
     "targets": {"node": "127.0.0.1:9100"},
     "password_file": "/etc/prometheus/switchboard/smtp.password",
+    "send_to": [],
+    "send_ca": "/etc/switchboard/certificates/peers/ca.pem",
+    "send_password_file": "/etc/prometheus/switchboard/central.password",
+    "central_address": "",
+    "central_users": [],
+    "central_retention_days": 90,
+    "central_retention_mb": 4096,
+    "central_memory_mb": 300,
 }
 LAB: dict[str, Any] = {
     "name": "lab",
@@ -402,6 +410,55 @@ def test_what_may_not_be_looked_at_counts_as_a_fault(
     found = values(host_metrics.restarts(tmp_path, wrong))
     assert found == {'restart_due{unit="apache2.service"}': 0}
     assert wrong == ["kafka.service: its processes cannot be looked at"]
+
+
+def test_what_each_unit_takes_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = """Type=notify
+Id=kafka.service
+ActiveState=active
+MemoryCurrent=4096
+CPUUsageNSec=2500000000
+NRestarts=3
+
+Type=simple
+Id=valkey-lab.service
+ActiveState=failed
+MemoryCurrent=[not set]
+CPUUsageNSec=1000
+NRestarts=0
+
+Type=oneshot
+Id=switchboard-metrics.service
+ActiveState=activating
+MemoryCurrent=1
+CPUUsageNSec=1
+NRestarts=0
+
+Type=forking
+Id=apache2.service
+ActiveState=inactive
+MemoryCurrent=[not set]
+CPUUsageNSec=[not set]
+NRestarts=0
+
+Type=notify
+Id=getty@tty1.service
+ActiveState=active
+MemoryCurrent=1
+CPUUsageNSec=1
+NRestarts=0
+"""
+    assert values(host_metrics.units(tmp_path)) == {}  # no systemd
+    monkeypatch.setattr(host_metrics, "shown", lambda root: told)
+    assert values(host_metrics.units(tmp_path)) == {
+        'unit_active{unit="kafka.service"}': 1,
+        'unit_active{unit="valkey-lab.service"}': 0,
+        'unit_memory_bytes{unit="kafka.service"}': 4096,
+        'unit_processor_seconds_total{unit="kafka.service"}': 2.5,
+        'unit_processor_seconds_total{unit="valkey-lab.service"}': pytest.approx(1e-6),
+        'unit_restarts_total{unit="kafka.service"}': 3,
+        'unit_restarts_total{unit="valkey-lab.service"}': 0,
+    }
 
 
 def test_a_host_without_anything_is_noted_too(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
+from tests.alerts.dashboards import FACTS, blank, wanted
 from tests.alerts.watched import words_of
 from tests.behaviour import rawhttp
 from tests.web.conftest import BACKENDS, BALANCER, HOSTS, Web
@@ -233,3 +235,19 @@ def test_what_haproxy_tells_is_for_prometheus_alone(watch: Watch) -> None:
         "haproxy_process_max_connections",
         "haproxy_server_status",
     ]
+
+
+def test_each_panel_of_the_dashboards_has_an_answer(watch: Watch) -> None:
+    def ask(path: str) -> Any:
+        words = ("curl", "-sS", "-g", "--fail", f"http://127.0.0.1:9090/api/v1/{path}")
+        return json.loads(watch.web.output(BALANCER, *words))["data"]
+
+    some = wanted(ask, watch.web.output(BALANCER, "python3", "-c", FACTS))
+    for panel in (
+        "Balancers",
+        "Web hosts of a site",
+        "Connections, of those that it may have",
+        "Sites up",
+    ):
+        assert panel in " ".join(some)
+    until(lambda: not blank(ask, some), lambda: blank(ask, some))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +21,7 @@ from typing import Any
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
 from kafka_client import Connection, login_of  # noqa: E402 - it stands there
-from replaced_files import replaced  # noqa: E402 - it stands there
+from replaced_files import OURS, replaced  # noqa: E402 - it stands there
 from site_metrics import (  # noqa: E402 - it stands there
     FOLDER,
     SECONDS,
@@ -37,6 +38,30 @@ from site_metrics import (  # noqa: E402 - it stands there
 ROOT = Path("/")
 CONFIG = "etc/switchboard/metrics.json"
 NOTES = f"{FOLDER}/switchboard.prom"
+# What systemd counts of a unit: its property, the metric, its kind, what one of it is, and what it tells.
+COUNTED = (
+    (
+        "MemoryCurrent",
+        "unit_memory_bytes",
+        "gauge",
+        1.0,
+        "Its memory, with the cache of its files.",
+    ),
+    (
+        "CPUUsageNSec",
+        "unit_processor_seconds_total",
+        "counter",
+        1e-9,
+        "What it has taken of processors.",
+    ),
+    (
+        "NRestarts",
+        "unit_restarts_total",
+        "counter",
+        1.0,
+        "How often systemd started it again by itself.",
+    ),
+)
 
 
 def alone(value: float) -> list[tuple[dict[str, str], float]]:
@@ -110,6 +135,40 @@ def restarts(root: Path, wrong: list[str]) -> Iterator[Family]:
         ({"unit": unit}, float(bool(files))) for unit, files in found.items() if unit not in unseen
     ]
     yield "restart_due", "gauge", "Whether it runs code that an upgrade has replaced.", due
+
+
+def shown(root: Path) -> str:
+    """Return what systemd says of the services that it knows; nothing where it does not run (sd_booted(3))."""
+    if not (root / "run/systemd/system").is_dir():
+        return ""
+    asked = ",".join(["Id", "Type", "ActiveState", *(name for name, *_ in COUNTED)])
+    command = ["/usr/bin/systemctl", "show", f"--property={asked}", "*.service"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
+    return done.stdout
+
+
+def units(root: Path) -> Iterator[Family]:
+    """Yield which of the bundle's services run and what each takes, of those that are not off."""
+    blocks = [
+        dict(line.partition("=")[::2] for line in block.splitlines())
+        for block in shown(root).split("\n\n")
+    ]
+    ours = [
+        ({"unit": one["Id"]}, one)
+        for one in blocks
+        if OURS.fullmatch(one.get("Id", ""))
+        and one["ActiveState"] != "inactive"
+        and one["Type"] != "oneshot"
+    ]
+    up = [
+        (labels, float(one["ActiveState"] in ("active", "reloading", "refreshing")))
+        for labels, one in ours
+    ]
+    yield "unit_active", "gauge", "Whether it runs.", up
+    for key, name, kind, scale, text in COUNTED:
+        # what systemd does not know is "[not set]"
+        found = [(labels, int(one[key]) * scale) for labels, one in ours if one[key].isdigit()]
+        yield name, kind, text, found
 
 
 # -- Kafka and ZooKeeper ---------------------------------------------------------------------------------
@@ -195,7 +254,7 @@ def gather(root: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
     """Return the text of all that can be noted, and what went wrong."""
     sites = config["sites"]
     wrong: list[str] = []
-    parts = [backups(root), verified(root), reboot(root), restarts(root, wrong)]
+    parts = [backups(root), verified(root), reboot(root), restarts(root, wrong), units(root)]
     parts += [
         websockets(root, sites, wrong),
         threads(root, sites, wrong),
