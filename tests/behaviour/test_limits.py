@@ -199,6 +199,8 @@ def test_static_files_are_compressed_beforehand_and_kept(host: Host, sites: list
             for answer in (plain, small):
                 kept = "immutable" in (answer.header("Cache-Control") or "")
                 assert kept == hashed, f"{url}: {answer.headers}"
+            asked = site.page(f"{url}.gz", 15, "Accept-Encoding: gzip")
+            assert asked.header("Content-Encoding") is None, f"{url}.gz would arrive unpacked"
 
 
 @pytest.mark.probe
