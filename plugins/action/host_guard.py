@@ -27,11 +27,18 @@ class ActionModule(ActionBase):
         variables = arguments.get("variables", "")
         self.quicken()
         end = time.monotonic() + seconds + PATIENCE
-        why = ""
+        why, tried = "", False
         while True:
             answer, told = self.attempt(task_vars)
             if answer.get("confirmed"):
                 return result | {"changed": False, "confirmed": True}
+            if "confirmed" in answer and not tried:
+                return result | {
+                    "failed": True,
+                    "msg": f"{variables}: this run came back later than the {seconds} s in which a change of {name} "
+                    "has to be confirmed, as where it waited for another host that does not answer, so the host has "
+                    "taken it back. It can be reached: run it again, without that host (--limit).",
+                }
             if "confirmed" in answer:
                 return result | {
                     "failed": True,
@@ -39,7 +46,7 @@ class ActionModule(ActionBase):
                     f"within {seconds} s, so it has taken the change back and is as it was before. Correct what you "
                     f"changed. {why}".strip(),
                 }
-            why = told or why
+            why, tried = told or why, True
             if time.monotonic() > end:
                 return result | {
                     "failed": True,

@@ -35,6 +35,8 @@ def test_a_reboot_comes_in_the_window_alone(managed12: Managed) -> None:
             "systemctl show --property=NextElapseUSecRealtime --value apt-daily-upgrade.timer"
         ).strip()
         assert told.split()[2] == f"{window}:00", told
+        behind = "systemctl show --property=After --value apt-daily-upgrade.service"
+        assert "switchboard-backup.service" in server.shell(behind), "a reboot in a backup"
         assert int(server.shell(f"date +%s -d '{told}'")) <= int(clock[0]) + 150
         if os.environ.get(SOAK):  # the timer itself; it may take a minute more (AccuracySec)
             server.shell("rm -f /var/lib/apt/periodic/*-stamp")

@@ -236,6 +236,17 @@ def test_a_release_needs_the_passwords_that_the_first_machine_made(
     run = pair.play("deploy", site=SITE)
     assert run.code != 0
     run.says(f"sites.{SITE}.database is postgresql, and this machine has no {pair.secret}.")
+    run = pair.play("upgrade_database")
+    assert run.code != 0
+    run.says(f"This machine has no {pair.secret}, the passwords by which sites of other hosts")
+    run = pair.play("database")
+    assert run.code != 0
+    run.says(f"This machine has no password of {SITE} for PostgreSQL, which has one")
+    root(pair.database, "systemctl stop 'postgresql@*'")
+    run = pair.play("database")
+    root(pair.database, "systemctl start postgresql@15-main")
+    assert run.code != 0
+    run.says(f"This machine has no {pair.secret}, and PostgreSQL can't be asked")
     assert not pair.secret.exists()
     kept.rename(pair.secret)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from plugins.action import host_guard
 from plugins.module_utils.host_guard import arm, armed, disarm
 
 
@@ -139,3 +143,30 @@ def test_what_cannot_be_put_back_is_kept_and_tried_again(host: Host) -> None:
     host.take_back()
     assert path.read_text() == "old"
     assert armed(host.root) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([{"confirmed": True}], ""),
+        ([{}, {"confirmed": True}], ""),
+        ([{}, {"confirmed": False}], "the host took no new connection of this run within 60 s"),
+        # nobody tried in time: the run waited for another host
+        ([{"confirmed": False}], "this run came back later than the 60 s"),
+    ],
+)
+def test_a_change_that_nobody_tried_to_confirm_in_time_is_not_called_wrong(
+    answers: list[dict[str, Any]], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = SimpleNamespace(
+        args={"name": "access", "variables": "access_sshd"}, check_mode=False, async_val=0
+    )
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
+    action = host_guard.ActionModule(task, connection, None, None, None, None)
+    left = iter(answers)
+    monkeypatch.setattr(action, "quicken", lambda: None)
+    monkeypatch.setattr(action, "attempt", lambda _: (next(left), ""))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    result = action.run()
+    assert told in result.get("msg", "")
+    assert bool(result.get("failed")) == bool(told)
