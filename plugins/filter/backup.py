@@ -9,7 +9,11 @@ from typing import Any
 
 # restic's own names of places; anything else with a colon is none that it knows
 REMOTE = re.compile(r"(?:sftp|rest|s3|b2|azure|gs|swift|rclone):.+")
-SFTP = re.compile(r"sftp:(?://)?[^\s:/@]+@[^\s:/@]+(?::[0-9]+/|:|/).*[^\s]")
+# as scp writes it, where a colon ends the host, or as an address
+SFTP = re.compile(
+    r"sftp:[^\s:/@]+@[^\s:/@\[\]]+:.*\S"
+    r"|sftp://[^\s:/@]+@(?:[^\s:/@\[\]]+|\[[0-9A-Fa-f:.]+(?:%25\w+)?\])(?::[0-9]+)?/.*\S"
+)
 SUBSET = re.compile(r"[0-9]+(?:\.[0-9]+)?%|[0-9]+[KMGT]?|[1-9][0-9]*/[1-9][0-9]*")
 LOG_IN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
@@ -125,7 +129,8 @@ def _broken_repository(
                 "repository",
                 repository,
                 "that names no user, host and path.",
-                "Write sftp:user@host:/path, or sftp://user@host:2222//path for another port.",
+                "Write sftp:user@host:/path, or sftp://user@host:2222//path for another port, and "
+                "sftp://user@[2001:db8::1]//path for an address of IPv6.",
             )
         if not settings["ssh_key"]:
             yield (

@@ -63,7 +63,7 @@ def broken(site: dict[str, Any] | None = None, **changes: Any) -> list[tuple[str
     return [(rule["variable"], f"{rule['value']}: {rule['why']}") for rule in found]
 
 
-SFTP = {"ssh_key": True, "ssh_known_hosts": ["192.0.2.20 ssh-ed25519 AAAA"]}
+SFTP: dict[str, Any] = {"ssh_key": True, "ssh_known_hosts": ["192.0.2.20 ssh-ed25519 AAAA"]}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,9 @@ SFTP = {"ssh_key": True, "ssh_known_hosts": ["192.0.2.20 ssh-ed25519 AAAA"]}
         {},
         {"repository": "sftp:backup@192.0.2.20:/srv/lab", **SFTP},
         {"repository": "sftp://backup@192.0.2.20:2222//srv/lab", **SFTP},
+        {"repository": "sftp://backup@192.0.2.20//srv/lab", **SFTP},
+        {"repository": "sftp://backup@[2001:db8::1]:2222//srv/lab", **SFTP},
+        {"repository": "sftp://backup@[fe80::1%25eth0]//srv/lab", **SFTP},
         {"repository": "s3:https://s3.example.org/lab"},
         {"repository": "/srv/laboratory"},
         {"check_subset": "1/7", "keep_daily": 0, "keep_monthly": 1},
@@ -79,6 +82,22 @@ SFTP = {"ssh_key": True, "ssh_known_hosts": ["192.0.2.20 ssh-ed25519 AAAA"]}
 )
 def test_what_restic_can_work_with_is_let_through(changes: dict[str, Any]) -> None:
     assert broken(**changes) == []
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "sftp:backup@[2001:db8::1]:/srv/lab",
+        "sftp:backup@host/srv/lab",
+        "sftp://backup@host:/srv/lab",
+        "sftp://backup@2001:db8::1//srv/lab",
+        "sftp://backup@[host]//srv/lab",
+    ],
+)
+def test_an_address_that_sftp_cannot_reach_is_refused(repository: str) -> None:
+    ((variable, said),) = broken(repository=repository, **SFTP)
+    assert variable == "backup_repository"
+    assert "names no user, host and path" in said
 
 
 @pytest.mark.parametrize(
@@ -472,6 +491,7 @@ def test_snapshots_are_the_lines_of_a_table() -> None:
         ("/mnt/lab", ["restic", "check"]),
         ("sftp:me@host:/srv/lab", "-o StrictHostKeyChecking=yes me@host -s sftp"),
         ("sftp://me@host:2222//srv/lab", "backup.ssh-key -p 2222 "),
+        ("sftp://me@host//srv/lab", "-o StrictHostKeyChecking=yes me@host -s sftp"),
     ],
 )
 def test_over_sftp_ssh_gets_its_own_key(repository: str, wanted: Any) -> None:
@@ -482,6 +502,14 @@ def test_over_sftp_ssh_gets_its_own_key(repository: str, wanted: Any) -> None:
     assert command[:2] == ["restic", "-o"]
     assert wanted in command[2]
     assert "me@host " in command[2]
+
+
+def test_ssh_gets_an_address_of_ipv6_without_brackets() -> None:
+    for end in ("", ":2222"):
+        repository = f"sftp://me@[2001:db8::1]{end}//srv/lab"
+        (option,) = restic.Restic({"repository": repository, "host": "one"}).command("check")[2:3]
+        assert " me@2001:db8::1 -s sftp" in option
+        assert ("-p 2222 " in option) == bool(end)
 
 
 @pytest.mark.parametrize(

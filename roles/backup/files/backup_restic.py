@@ -11,7 +11,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 ETC = Path("/etc/switchboard")
 STATE = Path("/var/lib/switchboard/backup")
@@ -93,9 +93,11 @@ class Restic:
         if not repository.startswith("sftp:"):
             return ["restic", *words]
         where = urlsplit(repository if "://" in repository else "")
-        login = where.netloc or repository.removeprefix("sftp:").split(":")[0]
+        # an address of IPv6 has brackets in the URL alone
+        login = unquote(f"{where.username}@{where.hostname}")
+        if not where.netloc:
+            login = repository.removeprefix("sftp:").split(":")[0]
         port = ["-p", str(where.port)] if where.port else []
-        login = login.removesuffix(f":{where.port}")
         options = [
             "BatchMode=yes",
             "IdentitiesOnly=yes",
