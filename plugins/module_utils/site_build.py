@@ -69,7 +69,7 @@ COMPRESSED = (
 LEAST_COMPRESSED = 1024  # bytes
 
 
-def compress(folder: str) -> None:
+def compress(folder: Path) -> None:
     """Put a compressed copy beside each static file of text that gets smaller by it; Apache sends it as it is."""
     for place, _, names in os.walk(folder):
         for name in names:
@@ -190,7 +190,7 @@ class Release(Environed):
         if not self.params["static_root_variable"]:
             return
         with self.stage("collectstatic"):
-            served, self.static = self.static, self.recollected
+            served, self.static = self.path / "static", self.recollected
             shutil.rmtree(self.static, ignore_errors=True)
             self.collect()
             found = self.releases.hashed_of(served)  # pages from before the switch name them

@@ -101,6 +101,8 @@ class Releases:
         self.home, self.hashed = home, hashed
         self.current = home / "current"
         self.history = home / "history.jsonl"
+        # there while a rollback has taken migrations back and has not ended: the release that is served lacks them
+        self.reversing = home / ".reversing"
 
     def path(self, release: str) -> Path:
         """Return the folder of a release."""

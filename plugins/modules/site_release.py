@@ -190,7 +190,10 @@ class Change:
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
         self.outlived = self.release.ready.exists() and bool(self.release.outlived())
-        self.writes = bool(self.moves or self.rewrites or self.files or self.outlived)
+        self.reversed = releases.reversing.exists()  # a rollback was killed
+        self.writes = bool(
+            self.moves or self.rewrites or self.files or self.outlived or self.reversed
+        )
         # What to go back to: a run that was killed may have switched to a release that nobody has asked for a page.
         self.proven = releases.proven()
         ready = self.proven and releases.ready(self.proven)
@@ -280,11 +283,12 @@ class Change:
             if self.outlived:
                 release.equip()
             release.prove()
-            if (
-                self.files or self.moves
-            ):  # another storage or database, or one that a rollback has reversed
+            # another storage or another database, or one that a rollback has reversed
+            if self.files or self.moves:
                 release.recollect()
+            if self.files or self.moves or self.reversed:
                 release.migrate()
+        self.releases.reversing.unlink(missing_ok=True)
         release.attempt(self.params["url"], self.params["smoke"])
         if new:
             release.ready.touch()

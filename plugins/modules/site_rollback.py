@@ -83,8 +83,8 @@ class Rollback:
         self.params, self.releases, self.serving = params, releases, serving
         self.live = releases.live()
         left = releases.proven()
-        wanted = params["to"] in ("", self.live)
-        if wanted and left not in ("", self.live) and releases.taken_back(left):
+        named = params["to"] == self.live or (not params["to"] and releases.taken_back(left))
+        if named and left != self.live and left and releases.ready(left):
             # a rollback that was killed after its switch: this one finishes it
             params, self.live = {**params, "to": self.live}, left
         self.to = params["to"] or releases.before(self.live)
@@ -155,6 +155,7 @@ class Rollback:
             why="bringing the database forward again failed.",
             remedy="Run `migrate` by hand.",
         )
+        self.releases.reversing.unlink(missing_ok=True)
 
     def done(self) -> dict[str, Any]:
         """Serve the target, or raise Refused with the former release served on."""
@@ -163,11 +164,13 @@ class Rollback:
         with ThreadPoolExecutor(max_workers=1) as pool:
             tried = pool.submit(self.attempt)
             found = self.standing()
-        reversing = bool(found) and self.params["migrations"] == "reverse"
+        marker, reverses = self.releases.reversing, self.params["migrations"] == "reverse"
+        reversing = marker.exists() or (bool(found) and reverses)
         kept, marked, switched = self.releases.kept(), False, False
         try:
             if reversing:
-                self.reverse(found)
+                marker.touch()
+                self.reverse(found if reverses else [])
                 self.attempt()
             else:
                 tried.result()
@@ -191,6 +194,7 @@ class Rollback:
                 end = f"Bringing release {self.live} back went wrong, too: {wrong}"
             raise Refused(f"{error}\n{end}") from error
         self.releases.unmark(self.to)
+        marker.unlink(missing_ok=True)
         self.releases.note("rolled back", self.to, by=self.params["by"], **{"from": self.live})
         return {
             **self.predicted(),

@@ -607,7 +607,7 @@ def test_root_starts_no_interpreter_that_has_a_sites_packages(
 
 def rollback(home: Path, serving: Any, **more: Any) -> Any:
     (home / "etc" / "secrets.env").write_text("")
-    params = options(home, to="", migrations="refuse", url="", smoke={}, **more)
+    params = options(home, **{"to": "", "migrations": "refuse", "url": "", "smoke": {}, **more})
     return site_rollback.Rollback(params, site_history.Releases(home), serving)
 
 
@@ -651,6 +651,18 @@ def test_a_rollback_to_a_release_whose_python_debian_has_replaced_is_refused(
     assert two.live() == "new000000000"
 
 
+def test_a_rollback_to_a_newer_release_that_was_killed_is_finished_by_the_next(
+    home: Path, two: Any
+) -> None:
+    rollback(home, Served()).done()
+    two.switch("new000000000")  # -e to=new…, which loaded nothing, and has no line in the history
+    serving = Served()
+    told = rollback(home, serving, to="new000000000").done()
+    assert (told["previous"], told["release"]) == ("old000000000", "new000000000")
+    assert (told["changed"], serving.loads, two.proven()) == (True, 1, "new000000000")
+    assert not rollback(home, serving, to="new000000000").done()["changed"]
+
+
 @pytest.mark.parametrize("error", [site_build.Refused("no"), OSError("full")])
 def test_a_rollback_that_fails_leaves_what_was_served(
     home: Path, two: Any, error: Exception
@@ -659,6 +671,76 @@ def test_a_rollback_that_fails_leaves_what_was_served(
     with pytest.raises(site_build.Refused, match=rf"(?s){error}.*new000000000 is served on"):
         rollback(home, serving).done()
     assert (two.live(), two.taken_back("new000000000"), serving.loads) == ("new000000000", False, 2)
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the database hold a migration that the older release lacks, until it is reversed."""
+    applied = [["a", "2"]]
+
+    def migrations(self: Any, ask: Any = ()) -> dict[str, Any]:
+        lacks = applied if self.id == "old000000000" else []
+        return {"standing": lacks, "leaves": {"a": "1"}, "irreversible": []}
+
+    def run_migrate(self: Any, *words: str, **told: str) -> None:
+        applied[:] = [] if words else [["a", "2"]]
+
+    monkeypatch.setattr(site_build.Release, "migrations", migrations)
+    monkeypatch.setattr(site_build.Release, "run_migrate", run_migrate)
+
+
+class Killed(BaseException):
+    """A process that ends without a word."""
+
+
+@pytest.fixture
+def killed(home: Path, two: Any, brought: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what a rollback leaves that was killed when it had reversed migrations."""
+
+    def end(self: Any) -> None:
+        raise Killed
+
+    way = rollback(home, Served(), migrations="reverse")
+    with monkeypatch.context() as patch:
+        patch.setattr(site_rollback.Rollback, "attempt", end)
+        patch.setattr(site_rollback, "ThreadPoolExecutor", Trying)
+        with pytest.raises(Killed):
+            way.done()
+    assert two.live() == "new000000000"
+
+
+class Trying(site_rollback.ThreadPoolExecutor):
+    """Lets nothing be tried while the database is looked at."""
+
+    def submit(self, *words: Any) -> Any:
+        return None
+
+
+def test_a_reversal_that_was_killed_is_brought_forward_by_the_next_release(
+    home: Path, two: Any, killed: None
+) -> None:
+    live = options(home, smoke={}, url="", secrets="")
+    assert site_release.Change(live, two, Served()).predicted()["due"]
+    assert site_release.Change(live, two, Served()).done()["changed"]
+    assert site_build.Release.there(live, two, "old000000000").migrations()["standing"]
+    assert not site_release.Change(live, two, Served()).due()
+
+
+def test_a_reversal_that_was_killed_is_finished_by_the_next_rollback(
+    home: Path, two: Any, killed: None
+) -> None:
+    assert rollback(home, Served(), migrations="reverse").done()["release"] == "old000000000"
+    assert not site_release.Change(options(home, id="old000000000"), two, Served()).reversed
+
+
+def test_a_reversal_that_was_killed_is_brought_forward_where_the_next_rollback_fails(
+    home: Path, two: Any, killed: None
+) -> None:
+    with pytest.raises(site_build.Refused, match="new000000000 is served on"):
+        rollback(home, Served(site_build.Refused("no")), migrations="reverse").done()
+    live = options(home, smoke={}, url="", secrets="")
+    assert site_build.Release.there(live, two, "old000000000").migrations()["standing"]
+    assert not site_release.Change(live, two, Served()).due()
 
 
 def test_a_reversal_that_fails_is_brought_forward_again(
