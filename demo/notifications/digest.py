@@ -50,6 +50,7 @@ def send() -> tuple[int, int]:
                 Inbox.objects.filter(pk=inbox.pk, mailed_sequence=newest).update(
                     mailed_sequence=inbox.mailed_sequence
                 )
+                mail.close()  # the server may have: the next one opens it anew
     return sent, failed
 
 

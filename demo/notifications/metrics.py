@@ -118,7 +118,8 @@ def _open() -> memoryview:
     name = place / f"{os.getpid()}-{_started(os.getpid())}.{_LAYOUT}"
     handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        os.ftruncate(handle, _SIZE)
+        # No hole: where the disk is full, writing into one would end the process (SIGBUS).
+        os.posix_fallocate(handle, 0, _SIZE)
         mapped = mmap.mmap(handle, _SIZE)
     finally:
         os.close(handle)
@@ -151,8 +152,8 @@ def _alive(stem: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # its number is another user's process by now
+        return False
     except (ValueError, OverflowError):
         return False
     now = _started(int(pid))

@@ -1,5 +1,8 @@
 """The nightly e-mail."""
 
+import socketserver
+import threading
+
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
@@ -75,6 +78,40 @@ def test_what_the_mail_server_refuses_is_tried_again(told, monkeypatch):
             call_command("digest")
     call_command("digest")
     assert len(mail.outbox) == 1
+
+
+class MailServer(socketserver.StreamRequestHandler):
+    """Notes who is written to, and hangs up on grace (RFC 5321, 3.8)."""
+
+    def handle(self):
+        self.wfile.write(b"220 mail.test\r\n")
+        while line := self.rfile.readline().decode():
+            command = line[:4].upper()
+            if command == "RCPT":
+                self.server.asked.append(line.partition("<")[2].partition("@")[0])
+                if self.server.asked[-1] == "grace":
+                    self.wfile.write(b"421 mail.test closes\r\n")
+                    return
+            if command == "DATA":
+                self.wfile.write(b"354 go on\r\n")
+                while self.rfile.readline() not in (b".\r\n", b""):
+                    pass
+            self.wfile.write(b"250 done\r\n")
+
+
+def test_who_comes_after_a_mail_that_the_server_hung_up_on_gets_theirs(told, settings):
+    told["linus"].email = "linus@example.org"
+    told["linus"].save()
+    with socketserver.TCPServer(("127.0.0.1", 0), MailServer) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+        try:
+            assert digest.send() == (1, 1)
+        finally:
+            server.shutdown()
+    assert server.asked == ["grace", "linus"]
 
 
 def test_two_runs_at_once_send_it_once(told, monkeypatch):

@@ -141,6 +141,29 @@ def test_a_folder_that_cannot_be_written_costs_no_page(settings, caplog):
     metrics._forget()
 
 
+def test_a_number_that_is_another_users_process_by_now_is_no_reader(folder, monkeypatch):
+    """After a crash and a boot."""
+    metrics.put("sockets", 1)
+    [mine] = folder.glob(f"{os.getpid()}-*")
+    mine.rename(folder / f"1-17.{metrics._LAYOUT}")
+    metrics._forget()
+    real = os.kill
+
+    def kill(pid, number):
+        if pid == 1:
+            raise PermissionError  # what everybody but root gets
+        real(pid, number)
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert metrics.read()[1] == []
+
+
+def test_what_is_counted_has_its_place_on_the_disk_beforehand(folder):
+    metrics._open()
+    [mine] = folder.glob(f"{os.getpid()}-*")
+    assert mine.stat().st_blocks * 512 >= metrics._SIZE
+
+
 @pytest.mark.django_db(transaction=True)
 def test_metrics_are_served_on_loopback_and_nothing_else_is(folder):
     server = exporter.serve("127.0.0.1:0")
