@@ -16,8 +16,8 @@ NAME = "switchboard.switchboard"
 PYTHON_NAME = f"ansible_collections.{NAME}.plugins.module_utils"
 PARTS = ("roles", "plugins", "templates")
 FILES = ("galaxy.yml", "meta/runtime.yml", "README.md", "LICENSE", "CHANGELOG.md")
-# Callbacks are for the commands of this project.
-LEFT_OUT = ("plugins/callback/",)
+# Callbacks, and what reads its playbooks, are for the commands of this project.
+LEFT_OUT = ("plugins/callback/", "plugins/vars/")
 
 
 def filters() -> list[str]:

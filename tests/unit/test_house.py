@@ -281,7 +281,7 @@ def test_no_private_key_and_no_conflict_mark() -> None:
 
 def test_ansible_looks_where_the_files_are() -> None:
     text = (ROOT / "ansible.cfg").read_text(encoding="utf-8")
-    keys = r"inventory|roles_path|library|module_utils|filter_plugins|callback_plugins"
+    keys = r"inventory|roles_path|library|module_utils|filter_plugins|callback_plugins|vars_plugins"
     found = dict(re.findall(rf"^({keys}) = (\S+)$", text, re.M))
     assert len(found) == len(keys.split("|"))
     assert [path for path in found.values() if not (ROOT / path).exists()] == []
