@@ -120,6 +120,23 @@ def web_serial(groups: Groups, hostvars: Mapping[str, Any]) -> int | str:
     return 1 if shared else "100%"
 
 
+def web_together(groups: Groups, hostvars: Mapping[str, Any]) -> list[str]:
+    """Return the web hosts, where any two of them serve a site together, else none."""
+    return list(groups["web"]) if web_serial(groups, hostvars) == 1 else []
+
+
+def web_waiting(groups: Groups, hostvars: Mapping[str, Any]) -> list[str]:
+    """Return the web hosts on which an earlier play of the run has built a release that waits for its switch."""
+    return [
+        name
+        for name in groups.get("web", [])
+        if any(
+            result.get("waits")
+            for result in hostvars.get(name, {}).get("__django_releases", {}).get("results", [])
+        )
+    ]
+
+
 def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[str]:
     """Return what keeps a host from serving its sites together with others, a sentence each."""
     own, found = hostvars[host], list[str]()
@@ -209,4 +226,6 @@ class FilterModule:
             "web_cluster": web_cluster,
             "web_cluster_faults": web_cluster_faults,
             "web_serial": web_serial,
+            "web_together": web_together,
+            "web_waiting": web_waiting,
         }

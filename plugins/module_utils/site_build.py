@@ -301,14 +301,13 @@ class Release(Environed):
                 )
 
     def build(self) -> None:
-        """Lay the release out with its requirements, and do all that comes before it is tried."""
+        """Lay the release out with its requirements, and do all that comes before the database is touched."""
         self.step = "requirements"
         self.unpack()
         self.equip()
         self.prove()
         with self.stage("collectstatic"):
             self.collect()
-        self.migrate()
 
     def keep_for_a_look(self) -> str:
         """Move a refused build out of the way, where somebody can look at it; return where, or an empty text.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 LINES = 1000  # events that the history keeps
-RECENT = 3600  # seconds in which a pack may wait for its release
+RECENT = 3600  # seconds in which a pack may wait for its release, and a release for its switch
+WAITS = ".waits"  # in a release that is built and was never switched to
 PAUSED = ".paused.json"  # in the home of a site that is closed here while another host restores it
 PAUSE = 0.5  # seconds between two attempts to take the lock
 
@@ -89,6 +91,42 @@ def locked(home: Path, who: str, seconds: float) -> Iterator[None]:
             file.truncate(0)
 
 
+class Waiting:
+    """How far a release is that waits for its switch, until it is built and tried on all hosts of its site.
+
+    Args:
+        folder: the release's.
+        options: what it is built with; what was built with others does not count.
+        seconds: the age from which on what was done does not count either.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any], seconds: float) -> None:
+        self.file = folder / WAITS
+        # a digest of secrets too, for root alone
+        self.of = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+        told = self.told(folder)
+        self.built = told.get("of") == self.of and time.time() - self.file.stat().st_mtime < seconds
+        self.tried = self.built and bool(told["tried"])
+        self.seconds: dict[str, float] = told["seconds"] if self.built else {}
+
+    @staticmethod
+    def told(folder: Path) -> dict[str, Any]:
+        """Return what was noted of a release that waits: of, tried, seconds, at, by and commit."""
+        file = folder / WAITS
+        found: dict[str, Any] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        )
+        return found
+
+    def keep(self, **more: Any) -> None:
+        """Note how far it is: tried, seconds, by and commit."""
+        put(self.file, json.dumps({"of": self.of, "at": now(), **more}), 0o600)
+
+    def end(self) -> None:
+        """Note that it waits no longer."""
+        self.file.unlink(missing_ok=True)
+
+
 class Releases:
     """The releases of a site, on this host.
 
@@ -137,6 +175,18 @@ class Releases:
         found.sort(key=lambda path: (path / ".ready").stat().st_mtime_ns, reverse=True)
         return [path.name for path in found]
 
+    def waiting(self) -> list[str]:
+        """Return the ids of the releases that are built and wait for their switch."""
+        marks = (self.home / "releases").glob(f"*/{WAITS}")
+        return sorted(mark.parent.name for mark in marks if not self.ready(mark.parent.name))
+
+    def discard(self, but: str) -> None:
+        """Remove the releases that wait for their switch, except one, with what they have lent."""
+        for release in self.waiting():
+            if release != but:
+                self.take_back(release)
+                shutil.rmtree(self.path(release))
+
     def before(self, release: str) -> str:
         """Return the id of the release to roll back to from another, or an empty text.
 
@@ -156,17 +206,18 @@ class Releases:
         os.replace(draft, self.current)
 
     def lend(self, release: str) -> None:
-        """Let a release have the hashed static files of those that are kept: pages made before the switch name them.
+        """Let a release have the hashed static files of the others: pages name them that were made before the switch.
 
-        What it has from others is listed in ``.lent`` of its folder and is not handed on, so that a file ends with
-        the releases around its own.
+        Others are those that are kept, and those that wait for their switch, which another host may serve already.
+        What it has from others is listed in ``.lent`` of its folder and is not handed on, so that a file ends with the
+        releases around its own.
         """
         folder, listed = self.path(release) / "static", self.path(release) / ".lent"
         if not self.hashed or not folder.is_dir():
             return
         lent = {
             name: path
-            for other in self.kept()
+            for other in [*self.kept(), *self.waiting()]
             if other != release
             for name, path in self.own(other)
         }
@@ -187,6 +238,15 @@ class Releases:
                         (folder / place).mkdir()
                         (folder / place).chmod(0o755)  # Apache serves it, whatever the umask
                 os.link(path, folder / name, follow_symlinks=False)
+
+    def take_back(self, release: str) -> None:
+        """Remove what a release that nobody was served by has lent to the one that is served."""
+        live = self.live()
+        lent = set(self.lent(live))
+        for name, path in self.own(release):
+            there = self.path(live) / "static" / name
+            if name in lent and there.exists() and there.samefile(path):
+                there.unlink()
 
     def lent(self, release: str) -> list[str]:
         """Return the static files that a release has from others, relative to its folder of them."""
@@ -258,14 +318,16 @@ class Releases:
     def table(self) -> list[dict[str, str]]:
         """Return what is on the host, the newest first: id, state, and of what the history knows at, by, commit, why.
 
-        The state is live, kept, rolled back, or failed, which is a build that was refused and is there for a look.
+        The state is waiting, which is a build that nobody was served by yet, live, kept, rolled back, or failed, which
+        is a build that was refused and is there for a look.
         """
         known: dict[str, dict[str, Any]] = {}
         for event in self.events():
             if event["event"] != "rolled back":
                 known[event["release"]] = event
         live = self.live()
-        rows = []
+        rows = [(name, "waiting") for name in self.waiting()]
+        known |= {name: Waiting.told(self.path(name)) for name, _ in rows}
         for name in self.kept():
             state = "rolled back" if self.taken_back(name) else "kept"
             rows.append((name, "live" if name == live else state))

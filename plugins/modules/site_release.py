@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release, differences
-from ansible.module_utils.site_history import PAUSED, Refused, Releases, attempts, locked
+from ansible.module_utils.site_history import (
+    PAUSED,
+    RECENT,
+    Refused,
+    Releases,
+    Waiting,
+    attempts,
+    locked,
+)
 from ansible.module_utils.site_move import MOVING, Move
 from ansible.module_utils.site_serving import SERVING, Serving
 
@@ -26,6 +35,9 @@ description:
     mod_wsgi's processes and restarts the I(units), one at a time, and asks Apache for the same paths.
   - A failure before the switch leaves the running release and its environment as they were. One after it brings
     them back. The build that failed is kept in C(failed/<id>) until the next one, or the next release.
+  - With I(until) a release that is new on the host is built and tried and not switched to, so that no host of several
+    switches before all have come so far. The release that is served offers its hashed static files meanwhile. The call
+    that switches takes it as it is, within an hour.
   - What serves with older code or an older environment than is written, as after a run that was killed, is loaded anew.
   - A lock lets one at a time change a site's release; it ends with the process.
   - A release that was rolled back from is not switched to, unless I(again) says so.
@@ -118,6 +130,13 @@ options:
     description: Whether the environment may name another database without its rows.
     type: bool
     default: false
+  until:
+    description: >-
+      The last step of a call that does not switch; C(try) goes on where C(collectstatic) ended. Nothing is done where
+      the site has no release yet, or the wanted one was served before.
+    type: str
+    choices: ['', collectstatic, try]
+    default: ''
   again: {description: Whether to switch to a release that was rolled back from., type: bool, default: false}
   alone:
     description: Whether Apache stays as it is. Then no environment is written for an address that it does not serve.
@@ -161,6 +180,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 due: {description: 'Whether there is something to do, which interrupts visitors.', type: bool, returned: in check mode}
+waits: {description: 'The release id that waits for its switch, or an empty text.', type: str, returned: with until}
 previous: {description: 'The release id before, or an empty text.', type: str, returned: success}
 release: {description: The release id now., type: str, returned: success}
 left:
@@ -174,6 +194,11 @@ unasked: {description: 'Why Apache was not asked for the paths, or an empty text
 """
 
 
+BUILT = "collectstatic"  # the last step of a build
+# Options that a release is not built with: those of the run, and the key, which another host may have made.
+PASSING = {"until", "again", "secret_key", "commit", *SERVING}
+
+
 class Change:
     """The way from the release that is served to the one that is wanted."""
 
@@ -185,8 +210,14 @@ class Change:
         if self.previous and (back or keys):
             self.left = params["id"] if back and params["id"] != self.previous else ""
             params = {**params, "id": self.previous}
-        self.params, self.release = params, Release(params, releases)
-        self.moves = self.previous != self.release.id or not self.release.ready.exists()
+        self.params, self.release, self.until = params, Release(params, releases), params["until"]
+        self.new = not self.release.ready.exists()
+        self.moves = self.previous != self.release.id or self.new
+        built_with = {key: value for key, value in params.items() if key not in PASSING}
+        # what a run has left that was killed is proven again by the next
+        age = math.inf if self.until == BUILT else RECENT
+        self.waiting = Waiting(self.release.path, built_with, age)
+        self.release.seconds |= self.waiting.seconds
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
         self.outlived = self.release.ready.exists() and bool(self.release.outlived())
@@ -204,6 +235,10 @@ class Change:
 
     def answer(self, changed: bool) -> dict[str, Any]:
         """Return what the module returns whatever it does."""
+        if self.until:
+            waits = self.release.id if changed else ""
+            told = {"previous": self.previous, "release": self.previous, "waits": waits}
+            return {"changed": changed, **told}
         return {
             "changed": changed,
             "previous": self.previous,
@@ -218,6 +253,8 @@ class Change:
 
     def due(self) -> bool:
         """Say whether there is something to do."""
+        if self.until:
+            return self.new and self.previous not in ("", self.release.id)
         return self.writes or self.unproven or self.move.pending or self.serving.behind()
 
     def refuse_strange(self) -> None:
@@ -236,7 +273,8 @@ class Change:
         answer = self.answer(self.due())
         if answer["changed"]:
             self.refuse_strange()
-            built = self.release.ready.exists() and not self.outlived
+        if answer["changed"] and not self.until:
+            built = not self.new and not self.outlived
             steps = [] if built else ["requirements"]
             steps += ["check", "collectstatic", "migrate", "try"] if self.writes else []
             steps += ["move"] if self.move.pending else []
@@ -249,15 +287,17 @@ class Change:
 
     def done(self) -> dict[str, Any]:
         """Make the wanted release the one that is served, or raise Refused with the former one in its place."""
-        answer = self.answer(True)
-        if not self.due():
-            return answer | {"changed": False}
+        answer = self.answer(self.due())
+        if self.until:
+            self.releases.discard(self.release.id)
+        if not answer["changed"]:
+            return answer
         self.refuse_strange()
-        new = not self.release.ready.exists()
         try:
             if self.writes:
-                self.prepare(new)
-            self.serve(answer)
+                self.prepare()
+            if not self.until:
+                self.serve(answer)
         except (Refused, OSError) as error:
             told = error
             if isinstance(error, OSError):
@@ -265,20 +305,20 @@ class Change:
                     f"step {self.release.step}: the host can't write what it has to: {error}. Look at the disk "
                     f"(df -h {self.releases.home}) and make room."
                 )
-            raise Refused(f"{told}\n{self.refused(new, told)}") from error
+            raise Refused(f"{told}\n{self.refused(told)}") from error
         except BaseException:
-            if new and self.releases.live() != self.release.id:
+            if self.new and self.releases.live() != self.release.id:
                 self.release.keep_for_a_look()
             raise
         finally:
             shutil.rmtree(self.release.recollected, ignore_errors=True)
         return answer
 
-    def prepare(self, new: bool) -> None:
-        """Do what comes before the switch."""
+    def prepare(self) -> None:
+        """Do what comes before the switch, or what `until` asks for of it."""
         release = self.release
-        if new:
-            release.build()
+        if self.new:
+            self.build()
         else:
             if self.outlived:
                 release.equip()
@@ -288,10 +328,27 @@ class Change:
                 release.recollect()
             if self.files or self.moves or self.reversed:
                 release.migrate()
-        self.releases.reversing.unlink(missing_ok=True)
-        release.attempt(self.params["url"], self.params["smoke"])
-        if new:
-            release.ready.touch()
+            release.attempt(self.params["url"], self.params["smoke"])
+        if self.until != BUILT:
+            self.releases.reversing.unlink(missing_ok=True)
+
+    def build(self) -> None:
+        """Build the release and try it, and go on where an earlier call ended."""
+        release, waiting = self.release, self.waiting
+        if not waiting.built:
+            release.build()
+        elif self.until == BUILT:
+            release.prove()
+        if self.until != BUILT and not waiting.tried:
+            release.migrate()
+            release.attempt(self.params["url"], self.params["smoke"])
+        if self.until:
+            said = {key: self.params[key] for key in ("by", "commit")}
+            waiting.keep(tried=self.until != BUILT, seconds=release.seconds, **said)
+            self.releases.lend(self.previous)
+            return
+        release.ready.touch()
+        waiting.end()
 
     def serve(self, answer: dict[str, Any]) -> None:
         """Switch, let the processes load the release, ask for its pages; on a failure bring the former one back."""
@@ -347,7 +404,7 @@ class Change:
         if wrong:
             raise Refused(f"{first}\nNor does the former release serve: {wrong}") from first
 
-    def refused(self, new: bool, error: Refused) -> str:
+    def refused(self, error: Refused) -> str:
         """Keep the failed build, note why, and return what is to be said of the release that is served."""
         release = self.release
         text = "The running release is untouched."
@@ -356,7 +413,9 @@ class Change:
             if self.moves and self.releases.live() == release.id:
                 text = f"Release {release.id} is served."
             text = "The site is open on its new database." if self.move.over else text
-        if new and self.releases.live() != release.id:
+        if self.new and self.releases.live() != release.id:
+            if self.until:
+                self.releases.take_back(release.id)
             place = release.keep_for_a_look()
             text += f" What failed is in {place}." if place else ""
         if self.writes:
@@ -418,6 +477,7 @@ def main() -> None:
             "linter": {"type": "str", "default": ""},
             "linter_dir": {"type": "path", "default": "/var/lib/switchboard/linter"},
             "hooks": {"type": "dict", "default": {}},
+            "until": {"type": "str", "choices": ["", BUILT, "try"], "default": ""},
             "again": {"type": "bool", "default": False},
             "alone": {"type": "bool", "default": False},
             "rotate_key": {"type": "bool", "default": False},

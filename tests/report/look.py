@@ -202,9 +202,7 @@ def site(name: str) -> dict[str, Any]:
         return found
     found["release"] = os.path.basename(os.readlink(link).rstrip("/"))
     found["since"] = int(os.lstat(link).st_mtime)
-    found["kept"] = len(
-        [path for path in glob.glob(f"/srv/{name}/releases/*") if os.path.isdir(path)]
-    )
+    found["kept"] = len(glob.glob(f"/srv/{name}/releases/*/.ready"))
     with contextlib.suppress(OSError):
         for line in read(f"{link}/venv/pyvenv.cfg").splitlines():
             key, _, value = line.partition("=")

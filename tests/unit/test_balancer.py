@@ -13,6 +13,8 @@ from plugins.filter.balancer import (
     web_cluster,
     web_cluster_faults,
     web_serial,
+    web_together,
+    web_waiting,
 )
 from plugins.filter.firewall import firewall_services
 from plugins.filter.sites import site_lists
@@ -93,6 +95,18 @@ def test_hosts_with_sites_of_their_own_are_changed_together() -> None:
     assert web_serial(GROUPS, hosts() | {"two": {"switchboard_address": "10.0.0.2"}}) == "100%"
     assert web_serial(GROUPS, hosts() | {"two": {"sites": {"lab": LAB}}}) == "100%"
     assert web_serial(GROUPS, {}) == "100%"  # as where the syntax alone is checked
+
+
+def test_hosts_build_together_what_they_serve_together_and_go_on_with_what_waits() -> None:
+    assert web_together(GROUPS, hosts()) == ["one", "two"]
+    assert web_together(GROUPS, hosts() | {"two": {"switchboard_address": "10.0.0.2"}}) == []
+    assert web_together({}, {}) == web_waiting({}, {}) == []
+    results = {
+        "one": [{"item": "a", "waits": ""}, {"item": "b", "waits": "1"}],
+        "two": [{"msg": ""}],
+    }
+    told = {name: {"__django_releases": {"results": each}} for name, each in results.items()}
+    assert web_waiting(GROUPS, told) == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.site_history import LINES, Refused, Releases, locked
+from plugins.module_utils.site_history import LINES, Refused, Releases, Waiting, locked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,6 +194,42 @@ def test_what_cannot_be_lent_keeps_nobody_from_the_way_back(
     (hashed.path("a") / "static" / "three.0123456789ab.js").touch()
     hashed.switch("b")
     assert hashed.live() == "b"
+
+
+def test_what_waits_for_its_switch_lends_its_files_and_takes_them_along(releases: Releases) -> None:
+    """Nobody rolls back to it, and nothing of it stays when it is not wanted any longer."""
+    hashed = Releases(releases.home, r"\.[0-9a-f]{12}\.css$")
+    for name, files in (("c", "c"), ("half", "cd"), ("d", "e")):
+        for letter in files:
+            path = hashed.path(name) / "static" / f"style.{letter * 12}.css"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(letter)
+    waiting = Waiting(hashed.path("half"), {"secrets": "S"}, 60)
+    assert (waiting.built, waiting.tried) == (False, False)
+    waiting.keep(tried=True, seconds={"check": 1.0}, by="ada@desk", commit="abc")
+    assert waiting.file.stat().st_mode & 0o777 == 0o600
+    assert Waiting(hashed.path("half"), {"secrets": "S"}, 60).tried
+    assert not Waiting(hashed.path("half"), {"secrets": "S"}, 0).tried
+    assert not Waiting(hashed.path("half"), {"secrets": "T"}, 60).built
+    assert hashed.waiting() == ["half"]
+    assert "half" not in hashed.kept()
+    row = hashed.table()[0]
+    assert (row["release"], row["state"], row["by"]) == ("half", "waiting", "ada@desk")
+    hashed.lend("c")
+    served = hashed.current / "static"
+    assert (served / "style.dddddddddddd.css").samefile(
+        hashed.path("half") / "static" / "style.dddddddddddd.css"
+    )
+    hashed.discard("half")
+    assert hashed.waiting() == ["half"]
+    hashed.discard("")
+    assert hashed.waiting() == []
+    assert not hashed.path("half").exists()
+    assert [path.name for path in served.iterdir()] == ["style.cccccccccccc.css"]
+    Waiting(hashed.path("d"), {}, 60).keep(tried=True, seconds={}, by="", commit="")
+    (hashed.path("d") / ".ready").touch()  # a run that was killed just there
+    assert hashed.waiting() == []
+    assert hashed.kept()[0] == "d"
 
 
 def test_without_a_pattern_a_release_offers_its_own_files_alone(releases: Releases) -> None:

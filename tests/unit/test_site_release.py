@@ -62,6 +62,7 @@ def options(home: Path, **more: Any) -> dict[str, Any]:
         "keep": 2,
         "unsafe_migrations": "allow",
         "hooks": {},
+        "until": "",
         "again": False,
         "alone": False,
         "rotate_key": False,
@@ -139,6 +140,7 @@ def test_everything_is_proven_before_the_database_is_touched(
 ) -> None:
     new = release(home)
     new.build()
+    new.migrate()
     new.attempt("https://lab.example.org", {"/": "any"})
     assert commands == [
         "virtualenv",
@@ -600,6 +602,97 @@ def test_root_starts_no_interpreter_that_has_a_sites_packages(
     assert compiled[1]["group"] == "lab"  # who reads the code may read what is compiled of it
     assert venv[0][:3] == ["/usr/bin/python3", "-m", "venv"]
     assert pip[0][0].startswith(f"{venv[0][3]}/bin/")
+
+
+# -- on several hosts ----------------------------------------------------------------------------------
+
+BUILD = ["virtualenv", "prove", "manage.py collectstatic --noinput --verbosity 0"]
+TRIED = ["manage.py migrate --noinput", "manage.py loaddata first names", "try"]
+
+
+def test_each_step_is_done_once_and_nothing_is_switched_to_before_the_last_call(
+    home: Path, commands: list[str]
+) -> None:
+    releases = site_history.Releases(home)
+    wanted = options(home, url="https://lab.example.org", smoke={"/": "any"})
+
+    def call(until: str, **more: Any) -> dict[str, Any]:
+        commands.clear()
+        # what the other hosts may change of the call: the key, which one of them makes
+        params = wanted | {"until": until, "secret_key": f'LAB_KEY="{until}"\n'} | more
+        told: dict[str, Any] = site_release.Change(params, releases, Served()).done()
+        return told
+
+    told = call("collectstatic")
+    assert (told["changed"], told["waits"]) == (True, "new000000000")
+    assert told["release"] == releases.live() == "old000000000"
+    assert commands == BUILD
+    call("collectstatic")  # as after a run that was killed
+    assert commands == ["prove"]
+    call("try")
+    assert commands == TRIED
+    assert (releases.live(), releases.waiting()) == ("old000000000", ["new000000000"])
+    told = call("")
+    assert commands == []
+    assert (told["changed"], releases.live(), releases.waiting()) == (True, "new000000000", [])
+    steps = ["requirements", "check", "collectstatic", "migrate", "try"]
+    assert list(told["seconds"])[:5] == steps
+    assert releases.events()[-1]["seconds"].keys() >= set(steps)
+    assert not call("collectstatic")["changed"]
+
+
+def test_what_was_built_with_another_environment_or_long_ago_is_built_anew(
+    home: Path, commands: list[str]
+) -> None:
+    releases = site_history.Releases(home)
+
+    def call(until: str, **more: Any) -> list[str]:
+        commands.clear()
+        site_release.Change(options(home, until=until, **more), releases, Served()).done()
+        return list(commands)
+
+    call("collectstatic")
+    assert call("collectstatic", settings='LAB_MODE="third"\n') == BUILD
+    mark = releases.path("new000000000") / site_history.WAITS
+    os.utime(mark, (0, 0))
+    assert call("collectstatic", settings='LAB_MODE="third"\n') == ["prove"]
+    os.utime(mark, (0, 0))
+    assert call("", settings='LAB_MODE="third"\n') == [*BUILD, *TRIED[:2]]
+
+
+def test_a_release_that_waits_and_is_refused_leaves_nothing_that_is_served(
+    home: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = site_history.Releases(home, r"\.[0-9a-f]{8}\.css$")
+    served = releases.path("old000000000") / "static"
+    served.mkdir()
+    new = releases.path("new000000000") / "static"
+    monkeypatch.setattr(
+        site_build.Release,
+        "collect",
+        lambda self: (new.mkdir(), (new / "style.0123abcd.css").touch()),
+    )
+    site_release.Change(options(home, until="collectstatic"), releases, Served()).done()
+    assert (served / "style.0123abcd.css").is_file()
+
+    def wrong(self: Any, *of: object) -> None:
+        raise site_build.Refused("no")
+
+    monkeypatch.setattr(site_build.Release, "attempt", wrong)
+    change = site_release.Change(options(home, until="try"), releases, Served())
+    with pytest.raises(site_build.Refused, match=r"The running release is untouched\."):
+        change.done()
+    assert list(served.iterdir()) == releases.waiting() == []
+    assert [row["state"] for row in releases.table()] == ["live", "failed"]
+
+
+def test_the_first_release_of_a_site_waits_for_nobody(home: Path, commands: list[str]) -> None:
+    (home / "current").unlink()
+    releases = site_history.Releases(home)
+    params = options(home, until="collectstatic")
+    assert not site_release.Change(params, releases, Served()).predicted()["changed"]
+    assert not site_release.Change(params, releases, Served()).done()["changed"]
+    assert commands == []
 
 
 # -- the way back --------------------------------------------------------------------------------------

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import re
 import shlex
+import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +24,7 @@ import yaml
 
 from tests.behaviour import rawhttp
 from tests.refusals.bench import Together
-from tools.common import ROOT
+from tools.common import ROOT, environment
 
 BALANCER = "switchboard-web-balancer"
 HOSTS = ("switchboard-web-1", "switchboard-web-2")
@@ -31,6 +36,31 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.sendall(sys.argv[1].encode() + b"\\n")
     while piece := connection.recv(65536):
         sys.stdout.write(piece.decode())
+"""
+# Asks each host for the page that names a static file of its release, and all of them for each file that any of them
+# has named until now, until its input ends; prints what was named and what was not answered with the file.
+FILES = r"""
+import http.client, json, re, select, sys
+names, wrong, count = set(), {}, 0
+def ask(host, path):
+    try:
+        connection = http.client.HTTPConnection(host, 80, timeout=15)
+        connection.request("GET", path, headers={"Host": "probe.test"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error), ""
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    for asked in sys.argv[1:]:
+        status, text = ask(asked, "/styled")
+        found = [(asked, "/styled", status)]
+        names |= set(re.findall(r"/static/[\w./-]+", text))
+        found += [(host, name, ask(host, name)[0]) for name in names for host in sys.argv[1:]]
+        count += len(found)
+        for one in found:
+            if one[2] != 200:
+                wrong[" ".join(map(str, one))] = wrong.get(" ".join(map(str, one)), 0) + 1
+print(json.dumps({"names": sorted(names), "wrong": wrong, "count": count}))
 """
 
 
@@ -108,6 +138,50 @@ class Web(Together):
             )
             for name in HOSTS
         }
+
+    def waiting(self, name: str) -> list[str]:
+        """Return the ids of the probe's releases that are built on a host and wait for their switch."""
+        found = self.output(
+            name, "find", "/srv/probe/releases", "-maxdepth", "2", "-name", ".waits"
+        )
+        return [Path(path).parent.name for path in found.splitlines()]
+
+    def refused(self, name: str) -> list[str]:
+        """Return the id of the probe's release that a host has refused, if any."""
+        return self.run(name, "ls", "/srv/probe/failed").stdout.split()
+
+    @contextmanager
+    def begun(self, playbook: str, **extra: object) -> Iterator[subprocess.Popen[bytes]]:
+        """Begin a run of a playbook, and kill it in the end."""
+        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml"]
+        with subprocess.Popen(
+            [*command, "-e", json.dumps(extra)],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as run:
+            try:
+                yield run
+            finally:
+                os.killpg(run.pid, signal.SIGKILL)
+
+    @contextmanager
+    def files_asked(self) -> Iterator[dict[str, Any]]:
+        """Ask both hosts for the static files that a page of either names, meanwhile; the result is known after."""
+        command = ["docker", "exec", "-i", BALANCER, "python3", "-c", FILES]
+        told: dict[str, Any] = {}
+        with subprocess.Popen(
+            [*command, *(self.addresses[name] for name in HOSTS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as asking:
+            try:
+                yield told
+            finally:
+                told.update(json.loads(asking.communicate()[0]))
 
     @contextmanager
     def visited(self, path: str = "/", pause: float = 0.02) -> Iterator[Visits]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import socket
 import ssl
@@ -317,6 +316,27 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "probe"
 
 
+STYLED = (
+    """
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+""",
+    """
+from django.templatetags.static import static
+urlpatterns.insert(0, path("styled", lambda request: HttpResponse(static("beacon/probe.txt"))))
+""",
+)
+
+
+def styled(project: Path) -> None:
+    """Let the project have a page that names a static file of its release, by its hash."""
+    for name, text in zip(("config.py", "pages.py"), STYLED, strict=True):
+        with (project / "beacon" / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
 def sites(web: Web, project: Path) -> dict[str, object]:
     """Return the sites with another source of the probe."""
     text = (ROOT / "molecule" / "web" / "hosts.yml").read_text(encoding="utf-8")
@@ -335,45 +355,89 @@ def test_an_unchanged_run_leads_no_visitor_elsewhere(web: Web) -> None:
     assert web.drained(began, ended) == set()
 
 
+def test_what_a_killed_run_has_built_waits_and_is_served_by_none(web: Web, project: Path) -> None:
+    before = {name: release_of(web, name) for name in HOSTS}
+    styled(project)
+    with web.begun("deploy", site="probe", sites=sites(web, project)) as killed:
+        while not all(web.waiting(name) for name in HOSTS):
+            assert killed.poll() is None
+            time.sleep(0.1)  # between two looks; the run ends by itself
+    assert {name: release_of(web, name) for name in HOSTS} == before
+    web.whole(1)
+
+
 def test_a_release_goes_from_host_to_host_and_no_request_fails(web: Web, project: Path) -> None:
+    """It takes up what the killed run above has built, and each host offers the static files of both releases."""
     began = time.time()
     before = {name: release_of(web, name) for name in HOSTS}
-    with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
-        file.write("\n# another release\n")
-    with web.visited() as visits, web.visited("/slow?seconds=3", 0.5) as slow:
+    waiting = only({f"/srv/probe/releases/{one}" for name in HOSTS for one in web.waiting(name)})
+    built = {name: web.output(name, "stat", "-c", "%i", waiting) for name in HOSTS}
+    styled(project)
+    with (
+        web.visited() as visits,
+        web.visited("/slow?seconds=3", 0.5) as slow,
+        web.files_asked() as files,
+    ):
         run = web.play("deploy", site="probe", sites=sites(web, project))
     assert run.code == 0, run.output[-4000:]
     after = {name: release_of(web, name) for name in HOSTS}
-    assert len(set(after.values())) == 1
+    assert only(set(after.values())) == f"releases/{Path(waiting).name}"
+    assert {name: web.output(name, "stat", "-c", "%i", waiting) for name in HOSTS} == built
     assert set(after.values()).isdisjoint(before.values())
     print(
         f"release: {dict(visits.answers)}, longest {visits.longest:.1f} s; slow {dict(slow.answers)}"
     )
     assert (visits.failed, slow.failed) == (0, 0), (visits, slow)
     assert visits.answers["200"] > 300
+    assert len(files["names"]) == 1, files
+    assert not files["wrong"], files
     assert web.drained(began) == {f"{one}/{name}" for one in BACKENDS for name in HOSTS}
     web.whole(1)
 
 
-def test_a_bad_release_stops_at_the_first_host(web: Web, project: Path) -> None:
-    """It is asked as the balancer asks: over plain HTTP it would lead all that comes to HTTPS, and show no page."""
+def test_a_rollback_goes_from_host_to_host_and_each_offers_the_files_of_both(web: Web) -> None:
+    """Of the release before, one host serves it first and the other later."""
+    before = only({release_of(web, name) for name in HOSTS})
+    with web.files_asked() as files:
+        run = web.play("rollback", site="probe")
+    assert run.code == 0, run.output[-4000:]
+    assert only({release_of(web, name) for name in HOSTS}) != before
+    assert len(files["names"]) == 1, files
+    assert not files["wrong"], files
+    web.whole(1)
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong", "why"),
+    [
+        ("config.py", "raise RuntimeError", "it does not import"),
+        (
+            "pages.py",
+            "urlpatterns = [re_path('', lambda request: 1 / 0)]",
+            "the release was asked before any visitor was, and / gives 500",
+        ),
+    ],
+    ids=["check", "try"],
+)
+def test_a_release_that_the_second_host_refuses_is_served_by_none(
+    web: Web, project: Path, file: str, wrong: str, why: str
+) -> None:
+    """The page is asked for as the balancer asks: over plain HTTP it would lead all to HTTPS, and not be shown."""
+    began = time.time()
     before = {name: release_of(web, name) for name in HOSTS}
-    with (project / "beacon" / "config.py").open("a", encoding="utf-8") as file:
-        file.write("\nSECURE_SSL_REDIRECT = True\n")
-    with (project / "beacon" / "pages.py").open("a", encoding="utf-8") as file:
-        file.write("\nurlpatterns = [re_path('', lambda request: 1 / 0)]\n")
+    with (project / "beacon" / "config.py").open("a", encoding="utf-8") as settings:
+        settings.write("\nSECURE_SSL_REDIRECT = True\n")
+    with (project / "beacon" / file).open("a", encoding="utf-8") as code:
+        code.write(f"\nimport platform\nif platform.node() == '{SECOND}':\n    {wrong}\n")
     with web.visited() as visits:
         run = web.play("deploy", site="probe", sites=sites(web, project))
     assert run.code != 0
-    run.says("the release was asked before any visitor was, and / gives 500")
+    run.says(why)
     assert {name: release_of(web, name) for name in HOSTS} == before
-    assert re.search(rf"{FIRST} .*failed=1", run.output) or "failed" in run.output
-    refused = [
-        name for name in HOSTS if web.run(name, "test", "-e", "/srv/probe/failed").returncode == 0
-    ]
-    assert refused == [FIRST]
+    assert [*web.waiting(FIRST), *web.waiting(SECOND)] == web.refused(SECOND)
+    assert web.refused(FIRST) == []
     assert visits.failed == 0, visits.answers
-    web.whole(1)
+    assert web.drained(began) == set()
 
 
 def shown(web: Web) -> x509.Certificate:
