@@ -124,9 +124,8 @@ def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dic
     names = [own.get(ADDRESS), *filter(HOST.fullmatch, [host])]
     services = [group for group in NUMBERS if host in reached(groups, hostvars, group)]
     services += ["postgresql"] if _visitors(groups, hostvars, host) else []
-    by_tls = filter_loader.get(
-        "balanced_tls"
-    ).j2_function  # of another file, which this one can't import
+    # of another file, which this one can't import
+    by_tls = filter_loader.get("balanced_tls").j2_function
     services += ["apache"] if by_tls(groups, hostvars, host) else []
     derived = [
         {"name": name, "group": READERS.get(name, name), "names": names} for name in services
