@@ -189,6 +189,7 @@ def apache_rules(
         {"variable": variable, "value": value, "why": why, "remedy": remedy}
         for variable, value, why, remedy in (
             *_broken_host(settings, facts),
+            *_broken_balanced(sites, settings),
             *_broken_memory(sites, settings, facts),
         )
     ]
@@ -269,6 +270,29 @@ def _broken_host(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Itera
             "it is nothing that RequestReadTimeout takes.",
             "Write header=5-20,MinRate=500 body=10,MinRate=500.",
         )
+
+
+def _broken_balanced(
+    sites: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Iterator[Broken]:
+    certificate, key = settings["apache_balanced_certificate"], settings["apache_balanced_key"]
+    if bool(certificate) != bool(key):
+        yield (
+            "apache_balanced_key",
+            key or "empty",
+            "a certificate has a key.",
+            "Set both, or apache_balanced_certificate alone to nothing.",
+        )
+    for site in sites if certificate else ():
+        seed = site["websocket_mode"] == "seed" and site["websocket_paths"]
+        if site["tls"] or seed:
+            yield (
+                "apache_balanced_certificate",
+                certificate,
+                f"site {site['name']} has "
+                + ("the published rules, for plain HTTP." if seed else "a certificate of its own."),
+                "Leave it empty (of site.yml: switchboard_balanced_tls: false), or change the site.",
+            )
 
 
 def _total_websockets(sites: Sequence[Mapping[str, Any]]) -> int:

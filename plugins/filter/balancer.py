@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 FALLBACKS = "_FALLBACKS"  # the end of the name of the variable with a site's earlier keys
 ADDRESS = "switchboard_address"
+TLS = "switchboard_balanced_tls"
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")  # that a certificate can have
 Groups = Mapping[str, Sequence[str]]
 
 
@@ -30,17 +35,35 @@ def _at(address: str, port: Any) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def _server(groups: Groups, hostvars: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a web host as the loadbalancer role takes it."""
+    own, tls = hostvars[name], balanced_tls(groups, hostvars, name)
+    port = own.get("apache_https_port", 443) if tls else own.get("apache_http_port", 80)
+    return {"name": name, "address": _at(own[ADDRESS], port), "tls": tls}
+
+
+def balanced_tls(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
+    """Say whether this is a web host that balancers ask by TLS, as they do unless the inventory says no.
+
+    Raises:
+        TypeError: ``switchboard_balanced_tls`` is neither true nor false.
+    """
+    behind = groups.get("loadbalancer") and host in groups.get("web", [])
+    own = hostvars[host]
+    return bool(behind and own.get(ADDRESS)) and boolean(own.get(TLS, True))
+
+
 def web_cluster(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[str, Any]:
     """Return what one host is told of the others that serve its sites.
 
     Web hosts with a private address (``switchboard_address``) that have a site of the same name serve it together.
 
     Returns:
-        ``balancers``, the hosts of the group loadbalancer; ``behind``, whether this is a web host behind them;
-        ``proxies``, their private addresses; ``servers``, the web hosts of each site as the loadbalancer role takes
-        them; ``peers``, the web hosts of each site that has several; ``key_hosts``, where to look for a site's secret
-        key; ``later``, the sites of which this host is not the first; ``acme``, where the balancers' certbots answer
-        challenges, and ``listen``, where this host's does.
+        ``balancers``, the hosts of the group loadbalancer; ``behind``, whether this is a web host behind them; ``tls``,
+        whether they ask it by TLS; ``proxies``, their private addresses; ``servers``, the web hosts of each site as the
+        loadbalancer role takes them; ``peers``, the web hosts of each site that has several; ``key_hosts``, where to
+        look for a site's secret key; ``later``, the sites of which this host is not the first; ``acme``, where the
+        balancers' certbots answer challenges, and ``listen``, where this host's does.
     """
     own = hostvars[host]
     balancers = list(groups.get("loadbalancer", []))
@@ -55,17 +78,10 @@ def web_cluster(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[
     return {
         "balancers": balancers,
         "behind": bool(balancers and host in groups.get("web", []) and own.get(ADDRESS)),
+        "tls": balanced_tls(groups, hostvars, host),
         "proxies": [hostvars[name].get(ADDRESS, "") for name in balancers],
         "servers": {
-            site: [
-                {
-                    "name": name,
-                    "address": _at(
-                        hostvars[name][ADDRESS], hostvars[name].get("apache_http_port", 80)
-                    ),
-                }
-                for name in names
-            ]
+            site: [_server(groups, hostvars, name) for name in names]
             for site, names in hosts.items()
         },
         "peers": {site: names for site, names in hosts.items() if len(names) > 1},
@@ -148,6 +164,7 @@ def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -
             f"by their private addresses. Set {ADDRESS} of {host}."
         )
         return found
+    found += _tls_faults(groups, hostvars, host)
     for site, entry in _sites(own).items():
         names = _hosts_of(groups, hostvars, site)
         if host in balancers and not names:
@@ -168,6 +185,35 @@ def web_cluster_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -
                 )
         if len(names) > 1 and host in names and isinstance(entry, Mapping):
             found += _local_faults(str(site), entry, names)
+    return found
+
+
+def _tls_faults(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[str]:
+    """Return why balancers could not know a web host by its certificate, a sentence each."""
+    own = hostvars[host]
+    try:
+        if not balanced_tls(groups, hostvars, host):
+            return []
+    except TypeError:
+        return [f"{TLS} is {own[TLS]!r}: it is neither true nor false. Write one of them."]
+    found, without = [], f"or set {TLS} to false."
+    if not NAME.fullmatch(host):
+        found.append(
+            f"{TLS} is true: balancers know a web host by the inventory's name, and no certificate can have {host}. "
+            f"Use letters, digits, dots and hyphens in hosts.yml, {without}"
+        )
+    wanted, given = {host, str(own[ADDRESS])}, own.get("certificates_peers")
+    named = [set(peer.get("names", [])) for peer in given or [] if peer.get("name") == "apache"]
+    if given is not None and not any(wanted <= names for names in named):
+        found.append(
+            f"certificates_peers is set in the inventory: it has none for Apache, by which balancers know {host}. "
+            f"Add {{name: apache, group: root, names: [{own[ADDRESS]}, {host}]}}, {without}"
+        )
+    if boolean(own.get("certificates_ca_replace", False)):
+        found.append(
+            f"certificates_ca_replace is true: balancers would take {host} for a stranger until they know the new CA. "
+            f"Add -e {TLS}=false to this run, and run site.yml once more without both."
+        )
     return found
 
 
@@ -222,6 +268,7 @@ class FilterModule:
         """Map each filter's name to its function."""
         return {
             "balanced_sites": balanced_sites,
+            "balanced_tls": balanced_tls,
             "shared_keys": shared_keys,
             "web_cluster": web_cluster,
             "web_cluster_faults": web_cluster_faults,

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.plugins.loader import filter_loader
+
 ADDRESS = "switchboard_address"
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")  # a name that a certificate can have
 # What the connections of a web host's sites are counted by.
@@ -14,9 +16,9 @@ NUMBERS = {"zookeeper": "zookeeper_id", "kafka": "kafka_node_id"}
 # Whose hosts are clients of a group: one host alone is reached from others too where these are others.
 CLIENTS = {"zookeeper": "kafka", "kafka": "web"}
 # Groups whose hosts are, or are clients of, services that show a certificate of the own CA.
-TRUSTING = ("zookeeper", "kafka", "database", "web")
+TRUSTING = ("zookeeper", "kafka", "database", "web", "loadbalancer")
 # The group that reads a service's key, where it has another name.
-READERS = {"postgresql": "postgres"}
+READERS = {"postgresql": "postgres", "apache": "root"}
 # The group whose Prometheus hears of all hosts; those that send to it know it by the CA.
 CENTRAL = "monitoring"
 Groups = Mapping[str, Sequence[str]]
@@ -130,6 +132,9 @@ def peers_of(groups: Groups, hostvars: Mapping[str, Any], host: str) -> list[dic
     services = [group for group in NUMBERS if host in reached(groups, hostvars, group)]
     services += ["postgresql"] if _visitors(groups, hostvars, host) else []
     services += ["prometheus"] if host in _central(groups, hostvars) else []
+    # of another file, which this one can't import
+    by_tls = filter_loader.get("balanced_tls").j2_function
+    services += ["apache"] if by_tls(groups, hostvars, host) else []
     derived = [
         {"name": name, "group": READERS.get(name, name), "names": names} for name in services
     ]

@@ -39,7 +39,11 @@ PUBLIC = {
     "loadbalancer": {"loadbalancer_http_port": 80, "loadbalancer_https_port": 443},
 }
 # What a balancer alone may reach, where there is one: of web hosts, and of the other balancer.
-BALANCED = {"web": {"apache_http_port": 80}, "loadbalancer": {"loadbalancer_acme_port": 8402}}
+# Apache listens at one of the two, at both while balancers change from one to the other.
+BALANCED = {
+    "web": {"apache_http_port": 80, "apache_https_port": 443},
+    "loadbalancer": {"loadbalancer_acme_port": 8402},
+}
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

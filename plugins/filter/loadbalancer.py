@@ -126,6 +126,13 @@ def _broken_sites(sites: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
                     "a server has a name of letters, digits, dots and hyphens, and an address with a port.",
                     f'Write {{name: web1, address: "10.0.0.11:80"}}. {of}',
                 )
+            if server.get("tls") and not HOST.fullmatch(server["name"]):
+                yield (
+                    "servers",
+                    server,
+                    "no certificate can have its name.",
+                    f"Use letters, digits, dots and hyphens. {of}",
+                )
         if len(set(names)) < len(names):
             yield "servers", names, "two have the same name.", f"Give each its own. {of}"
         paths = {name: [site[name]] for name in ("health_path", "websocket_health_path")}

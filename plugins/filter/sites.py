@@ -371,8 +371,9 @@ def _of_site(
     daphne["proxy_headers"] = True  # Apache sets X-Forwarded-For and X-Forwarded-Proto itself
     daphne["project_path"] = f"/srv/{name}/current/app/{project_dir}"
     daphne.setdefault("asgi_module", "")
-    # a balancer takes TLS off, and Apache is asked without it
-    scheme, asked = "https" if tls else "http", "https" if tls and not behind else "http"
+    # a balancer takes TLS off, and asks Apache by the own CA's or without
+    secure = (tls and not behind) or bool(web.get("tls"))
+    scheme, asked = "https" if tls else "http", "https" if secure else "http"
     usual, listens = USUAL[scheme], host.get("apache_listen_address") or "127.0.0.1"
     at = f"{asked}://{LOOPBACK.get(listens, listens)}:{host.get(f'apache_{asked}_port', USUAL[asked])}"
     public = host.get(f"{'balancer' if behind else 'apache'}_{scheme}_port", usual)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -39,12 +40,21 @@ options:
         WebSockets stay.
       - C(served), it is in rotation again, once HAProxy has found it well for longer than a failing check takes to
         count.
+      - C(seen), nothing is done; RV(ways) says how HAProxy asks them.
+      - C(tried), nothing is done; those of I(addresses) that HAProxy has asked otherwise so far, by TLS or without,
+        must answer there as they are to be asked.
       - C(back), it is in rotation again at once, whatever its state, which HAProxy goes on to look at.
     type: str
-    choices: [drained, served, back]
+    choices: [drained, served, back, seen, tried]
     required: true
   timeout: {description: Seconds to wait at most., type: int, default: 90}
   steady: {description: Seconds that a server has to be well., type: int, default: 5}
+  addresses:
+    description: How HAProxy is to ask the servers, each with C(name), C(address) with a port, and C(tls).
+    type: list
+    elements: dict
+    default: []
+  ca: {description: The certificate of the CA by which those with C(tls) are known., type: path}
   socket: {description: The socket., type: path, default: /run/switchboard-haproxy/admin.sock}
 author:
   - The Switchboard authors
@@ -57,9 +67,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 servers:
-  description: What was taken out, or given back, as backend/server.
+  description: What was taken out or given back, as backend/server; with I(state=tried) the names of what was tried.
   type: list
   elements: str
+  returned: success
+ways:
+  description: Whether HAProxy asks the servers by TLS; both where it asks some so and others not.
+  type: list
+  elements: bool
   returned: success
 """
 
@@ -78,6 +93,7 @@ class Server:
     drained: bool
     kept_out: bool  # by an operator
     sessions: int
+    tls: bool
 
     @property
     def takes(self) -> bool:
@@ -115,7 +131,7 @@ class HAProxy:
         found = {}
         for line in self.ask("show servers state").splitlines():
             words = line.split()
-            if len(words) < 7 or line.startswith("#"):
+            if len(words) < 21 or line.startswith("#"):
                 continue
             key = (words[1], words[3])
             admin = int(words[6])
@@ -124,6 +140,7 @@ class HAProxy:
                 bool(admin & DRAINED),
                 bool(admin & MAINTENANCE),
                 sessions.get(key, 0),
+                words[20] == "1",  # srv_use_ssl
             )
         return found
 
@@ -186,6 +203,41 @@ def serve(haproxy: HAProxy, keys: list[Key], timeout: float, steady: float) -> l
     return back
 
 
+def answers(server: dict[str, Any], ca: str) -> None:
+    """Connect to a server as HAProxy is to ask it.
+
+    Raises:
+        OSError: it does not answer, or shows no certificate of the CA for its name.
+    """
+    address, _, port = server["address"].rpartition(":")
+    with socket.create_connection((address.strip("[]"), int(port)), 5) as bare:
+        if server["tls"]:
+            context = ssl.create_default_context(cafile=ca)
+            # as HAProxy judges a CA that says nothing of what its key is for
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            context.wrap_socket(bare, server_hostname=server["name"]).close()
+
+
+def tried(known: dict[Key, Server], addresses: list[dict[str, Any]], ca: str) -> list[str]:
+    """Try the servers that HAProxy is to ask otherwise than so far, and return their names."""
+    anew = {
+        server["name"]: server
+        for server in addresses
+        for key, there in known.items()
+        if key[1] == server["name"] and there.tls != server["tls"]
+    }
+    for name, server in anew.items():
+        try:
+            answers(server, ca)
+        except OSError as error:
+            tls, how = ("true", "by") if server["tls"] else ("false", "without")
+            raise TroubleError(
+                f"switchboard_balanced_tls is {tls}: {name} does not answer at {server['address']} {how} TLS yet "
+                f"({error}). HAProxy goes on asking it as before. Run site.yml for all hosts."
+            ) from error
+    return list(anew)
+
+
 def main() -> None:
     """Run the module."""
     names: dict[str, Any] = {"type": "list", "elements": "str", "required": True}
@@ -193,7 +245,12 @@ def main() -> None:
         argument_spec={
             "servers": names,
             "sites": names,
-            "state": {"choices": ["drained", "served", "back"], "required": True},
+            "state": {
+                "choices": ["drained", "served", "back", "seen", "tried"],
+                "required": True,
+            },
+            "addresses": {"type": "list", "elements": "dict", "default": []},
+            "ca": {"type": "path"},
             "timeout": {"type": "int", "default": 90},
             "steady": {"type": "int", "default": 5},
             "socket": {"type": "path", "default": "/run/switchboard-haproxy/admin.sock"},
@@ -205,7 +262,7 @@ def main() -> None:
     try:
         known = haproxy.servers()
     except OSError:
-        module.exit_json(changed=False, servers=[])
+        module.exit_json(changed=False, servers=[], ways=[])
     keys = [
         (backend, server)
         for site in params["sites"]
@@ -213,7 +270,13 @@ def main() -> None:
         for server in params["servers"]
         if (backend, server) in known
     ]
+    ways = sorted({known[key].tls for key in keys})
     try:
+        if params["state"] in ("seen", "tried"):
+            # in check mode they are not set up for it yet
+            addresses = [] if module.check_mode else params["addresses"]
+            anew = tried(known, addresses, params["ca"]) if params["state"] == "tried" else []
+            module.exit_json(changed=False, servers=anew, ways=ways)
         if params["state"] == "back":
             done = [key for key in keys if known[key].drained]
             if not module.check_mode:
@@ -226,7 +289,7 @@ def main() -> None:
             done = serve(haproxy, keys, params["timeout"], params["steady"])
     except (TroubleError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(done), servers=["/".join(key) for key in done])
+    module.exit_json(changed=bool(done), servers=["/".join(key) for key in done], ways=ways)
 
 
 if __name__ == "__main__":

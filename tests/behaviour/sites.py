@@ -111,10 +111,7 @@ def web_sites(deployed: dict[str, Any], address: str) -> list[Site]:
     }
     balancer = deployed.get("loadbalancer") or {}
     public = {site["name"]: site for site in balancer.get("sites", [])}
-    secure = any(settings["tls"] for settings in apache.get("sites", []))
-    outside = frozenset(
-        [apache["http_port"], *([apache["https_port"]] if secure else [])] if apache else []
-    )
+    outside = frozenset(apache.get("ports", []))
     sites = []
     for own in apache.get("sites", []):
         name = own["name"]

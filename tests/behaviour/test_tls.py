@@ -73,6 +73,24 @@ def test_no_certificate_expires_soon(sites: list[Site]) -> None:
         assert left.days >= LEAST_DAYS, f"{site.name}: {left.days} days left"
 
 
+def test_balancers_know_the_web_host_by_its_certificate(
+    host: Host, deployed: dict[str, Any]
+) -> None:
+    """Balancers are shown a certificate of the own CA, for the web host's name and ten days at least."""
+    apache, address = deployed["apache"], deployed["private_address"]
+    if not apache.get("balanced_certificate"):
+        pytest.skip("no balancer asks this host by TLS")
+    where = f"{f'[{address}]' if ':' in address else address}:{apache['https_port']}"
+    ca = f"{deployed['certificates']['dir']}/peers/ca.pem"
+    shown = host.check_output(
+        f"openssl s_client -connect {where} -CAfile {ca} -verify_return_error"
+        f" -verify_hostname {deployed['host']} </dev/null 2>&1"
+    )
+    found = x509.load_pem_x509_certificate(shown[shown.index("-----BEGIN") :].encode())
+    left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    assert left.days >= LEAST_DAYS
+
+
 def test_a_name_that_no_site_has_gets_no_page(sites: list[Site]) -> None:
     """Who asks for a name that no site has gets no page."""
     for site in sites:

@@ -36,6 +36,8 @@ SETTINGS: dict[str, Any] = {
     "apache_memory_percent": 50,
     "apache_trusted_proxies": [],
     "apache_balanced": False,
+    "apache_balanced_certificate": "",
+    "apache_balanced_key": "",
     "apache_max_connections_per_address": 300,
     "apache_max_websockets_per_address": 100,
     "apache_http2_stream_timeout": 10,
@@ -338,10 +340,22 @@ def test_uploaded_files_that_would_show_more_are_refused(
         ("apache_threads_per_child", 20001),
         ("apache_old_generations", -1),
         ("apache_memory_percent", 101),
+        ("apache_balanced_key", "/k.pem"),
     ],
 )
 def test_a_host_setting_that_cannot_work_is_refused(key: str, value: Any) -> None:
     assert key in [rule["variable"] for rule in broken(settings={key: value})]
+
+
+@pytest.mark.parametrize("site", [{"tls": True}, {"websocket_mode": "seed"}])
+def test_a_certificate_for_balancers_is_for_sites_that_they_lead_visitors_to(
+    site: dict[str, Any],
+) -> None:
+    known = {"apache_balanced_certificate": "/c.pem", "apache_balanced_key": "/k.pem"}
+    assert broken(settings=known) == []
+    assert broken(site) == []
+    (rule,) = broken(site, known)
+    assert rule["variable"] == "apache_balanced_certificate"
 
 
 def test_without_websockets_their_settings_do_not_matter() -> None:

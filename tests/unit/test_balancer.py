@@ -50,8 +50,8 @@ def test_a_balancer_is_told_of_the_web_hosts_and_they_of_it() -> None:
     told = web_cluster(GROUPS, hosts(), "front")
     assert told["servers"] == {
         "lab": [
-            {"name": "one", "address": "10.0.0.1:80"},
-            {"name": "two", "address": "10.0.0.2:80"},
+            {"name": "one", "address": "10.0.0.1:443", "tls": True},
+            {"name": "two", "address": "10.0.0.2:443", "tls": True},
         ]
     }
     assert (told["behind"], told["listen"], told["acme"]) == (
@@ -169,7 +169,50 @@ def test_timers_and_what_runs_once_are_on_the_first_host_alone() -> None:
         assert bool(lists["django"][0]["timers"]) == (host == "one")
 
 
-def test_behind_a_balancer_apache_speaks_http_and_knows_where_visitors_are() -> None:
+def test_web_hosts_that_are_not_asked_by_tls_are_told_apart() -> None:
+    some = hosts()
+    some["two"] |= {"switchboard_balanced_tls": "false", "apache_http_port": 8080}
+    servers = web_cluster(GROUPS, some, "front")["servers"]["lab"]
+    assert [(one["address"], one["tls"]) for one in servers] == [
+        ("10.0.0.1:443", True),
+        ("10.0.0.2:8080", False),
+    ]
+    assert [web_cluster(GROUPS, some, name)["tls"] for name in some] == [True, False, False]
+    assert web_cluster({"web": ["one"]}, some, "one")["tls"] is False, "nobody asks it"
+    assert [web_cluster_faults(GROUPS, some, name) for name in some] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"switchboard_balanced_tls": "maybe"}, "switchboard_balanced_tls is 'maybe': it is"),
+        ({"certificates_peers": []}, "certificates_peers is set in the inventory: it has none"),
+        (
+            {"certificates_peers": [{"name": "apache", "names": ["one"]}]},
+            "Add {name: apache, group: root, names: [10.0.0.1, one]}",
+        ),
+        ({"certificates_ca_replace": True}, "certificates_ca_replace is true: balancers would"),
+    ],
+)
+def test_a_web_host_that_balancers_could_not_know_is_refused(
+    more: dict[str, Any], said: str
+) -> None:
+    some = hosts()
+    some["one"] |= more
+    (found,) = web_cluster_faults(GROUPS, some, "one")
+    assert said in found
+    some["one"]["switchboard_balanced_tls"] = False
+    assert web_cluster_faults(GROUPS, some, "one") == []
+
+
+def test_a_name_that_no_certificate_can_have_is_refused() -> None:
+    groups = GROUPS | {"web": ["web_1", "two"]}
+    some = hosts() | {"web_1": hosts()["one"]}
+    (found,) = web_cluster_faults(groups, some, "web_1")
+    assert found.endswith("in hosts.yml, or set switchboard_balanced_tls to false.")
+
+
+def test_behind_a_balancer_apache_is_asked_by_tls_and_knows_where_visitors_are() -> None:
     own = {"web": web_cluster(GROUPS, hosts(), "one"), "apache_listen_address": "10.0.0.1"}
     lists = site_lists({"lab": LAB}, own)
     apache, front = lists["apache"][0], lists["loadbalancer"][0]
@@ -178,9 +221,20 @@ def test_behind_a_balancer_apache_speaks_http_and_knows_where_visitors_are() -> 
     django = lists["django"][0]
     assert (django["smoke_url"], django["smoke_server"]) == (
         "https://lab.example.org",
-        "http://10.0.0.1:80",
+        "https://10.0.0.1:443",
     )
-    assert lists["monitoring"][0]["forwarded_proto"] == "https"
+    assert lists["monitoring"][0]["forwarded_proto"] == ""
+
+
+def test_what_asks_apache_says_the_scheme_of_visitors_where_it_is_another() -> None:
+    for tls, by_tls, told in (("none", True, "http"), ("acme", False, "https")):
+        some = hosts(LAB | {"tls": tls})
+        some["one"]["switchboard_balanced_tls"] = by_tls
+        own = {"web": web_cluster(GROUPS, some, "one"), "apache_listen_address": "10.0.0.1"}
+        lists = site_lists(some["one"]["sites"], own)
+        asked = "https://10.0.0.1:443" if by_tls else "http://10.0.0.1:80"
+        assert lists["django"][0]["smoke_server"] == lists["monitoring"][0]["url"] == asked
+        assert lists["monitoring"][0]["forwarded_proto"] == told
 
 
 def read(site: str, host: str, text: str = "") -> dict[str, Any]:
@@ -209,6 +263,6 @@ def test_balancers_alone_reach_apache() -> None:
             entry["port"]: entry.get("from") for entry in firewall_services(groups, hosts(), host)
         }
 
-    assert ports(GROUPS, "one") == {80: ["10.0.0.3"]}
+    assert ports(GROUPS, "one") == {80: ["10.0.0.3"], 443: ["10.0.0.3"]}
     assert ports(GROUPS, "front") == {80: None, 443: None}
     assert ports({"web": ["one"]}, "one") == {80: None, 443: None}

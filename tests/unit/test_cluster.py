@@ -76,6 +76,18 @@ def test_a_member_gets_a_certificate_and_speaks_tls() -> None:
     assert alone["zookeeper_tls_keystore"] == alone["zookeeper_secure_client_port_address"] == ""
 
 
+def test_a_web_host_has_a_certificate_for_the_balancers_that_ask_it_by_tls() -> None:
+    groups = {"web": ["web1"], "loadbalancer": ["front"]}
+    some: dict[str, Any] = {name: {"switchboard_address": "10.0.0.1"} for name in ("web1", "front")}
+    told = cluster_settings(groups, some, "web1")
+    assert told["certificates_peers"] == [
+        {"name": "apache", "group": "root", "names": ["10.0.0.1", "web1"]}
+    ]
+    assert cluster_settings(groups, some, "front")["certificates_peers_ca"]
+    some["web1"]["switchboard_balanced_tls"] = False
+    assert cluster_settings(groups, some, "web1")["certificates_peers"] == []
+
+
 def test_everybody_who_may_be_a_client_knows_the_ca() -> None:
     groups = {**GROUPS, "web": ["four"], "other": ["five"]}
     some: dict[str, Any] = {**hosts(), "four": {}, "five": {}}

@@ -14,6 +14,7 @@ from plugins.filter.loadbalancer import (
     loadbalancer_pages,
     loadbalancer_rules,
 )
+from plugins.filter.rendered import rendered
 from tests.unit.test_site_settings import plugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,7 @@ def test_what_cannot_hold_for_the_host_is_refused(name: str, value: Any) -> None
         ("servers", [{"name": "o ne", "address": "10.0.0.1:80"}]),
         ("servers", [{"name": "one", "address": "10.0.0.1"}]),
         ("servers", [SITE["servers"][0], SITE["servers"][0]]),
+        ("servers", [{"name": "web:1", "address": "10.0.0.1:443", "tls": True}]),
         ("server_name", "lab example.org"),
         ("server_name", "*.example.org"),
         ("health_path", "readyz"),
@@ -134,6 +136,22 @@ def test_a_page_is_one_word_of_the_configuration() -> None:
     assert r"s'\''il" in page
     assert "&lt;soon&gt;" in page
     assert "\n" not in page
+
+
+def test_a_web_host_is_known_by_its_certificate_where_it_is_asked_by_tls() -> None:
+    servers = [SITE["servers"][0], {"name": "two", "address": "10.0.0.2:443", "tls": True}]
+    values = {
+        "sites": [SITE | {"servers": servers}],
+        "names": [],
+        "host": DEFAULTS,
+        "pages": {},
+        "socket": "s",
+        "states": "f",
+    }
+    text = rendered(values, "loadbalancer/haproxy.cfg.j2")
+    known = "ssl verify required verifyhost two ca-file " + DEFAULTS["servers_ca"]
+    for_both = ["    server one 10.0.0.1:80", f"    server two 10.0.0.2:443 {known}"]
+    assert [line for line in text.splitlines() if line.startswith("    server ")] == for_both * 2
 
 
 def test_a_key_is_found_beside_its_certificate() -> None:

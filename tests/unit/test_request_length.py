@@ -36,6 +36,12 @@ def test_a_body_without_a_length_is_counted(environ: dict[str, Any], size: int) 
     assert "HTTP_TRANSFER_ENCODING" not in seen
 
 
+def test_the_scheme_is_what_apache_says_that_the_visitor_used() -> None:
+    told = called(**{"wsgi.url_scheme": "https", "switchboard_scheme": "http"})
+    assert told["wsgi.url_scheme"] == "http"
+    assert called(**{"wsgi.url_scheme": "https"})["wsgi.url_scheme"] == "https"
+
+
 @pytest.mark.parametrize("environ", [{"CONTENT_LENGTH": "5"}, {}])
 def test_any_other_body_is_left_alone(environ: dict[str, Any]) -> None:
     body = io.BytesIO(b"hello")

@@ -85,8 +85,8 @@ def test_what_a_visitor_claims_to_be_is_thrown_away(web: Web) -> None:
 def test_nobody_but_the_balancer_reaches_apache(web: Web) -> None:
     for name in HOSTS:
         with pytest.raises((TimeoutError, ConnectionRefusedError)):
-            rawhttp.Connection(web.addresses[name], 80, 3).close()
-        reach = f"import socket; socket.create_connection(('{web.addresses[name]}', 80), 3)"
+            rawhttp.Connection(web.addresses[name], 443, 3).close()
+        reach = f"import socket; socket.create_connection(('{web.addresses[name]}', 443), 3)"
         web.output(BALANCER, "python3", "-c", reach)
 
 
