@@ -321,7 +321,8 @@ def _of_site(
     words = {
         "site": name,
         "domain": ascii_names(domain),
-        "hosts": ",".join(map(str, ascii_names(names))),
+        # as ALLOWED_HOSTS has them: a dot in front stands for all names below
+        "hosts": ",".join(str(name).removeprefix("*") for name in ascii_names(names)),
         "data": f"/srv/{name}/data",
         **services,
         "tls": str(int(tls)),

@@ -168,6 +168,12 @@ def test_names_in_any_script_are_those_that_a_browser_sends() -> None:
     }
 
 
+def test_a_wildcard_is_written_as_django_has_it() -> None:
+    words = {"environment": {"HOSTS": "{hosts}"}, "aliases": ["*.example.org"]}
+    django = lists(lab=LAB | words)["django"][0]
+    assert django["environment"] == {"HOSTS": "lab.example.org,.example.org"}
+
+
 def test_a_site_without_asgi_has_no_websockets() -> None:
     found = lists(shop=SHOP)
     assert found["daphne"][0]["asgi_module"] == ""
