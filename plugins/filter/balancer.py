@@ -43,14 +43,14 @@ def _server(groups: Groups, hostvars: Mapping[str, Any], name: str) -> dict[str,
 
 
 def balanced_tls(groups: Groups, hostvars: Mapping[str, Any], host: str) -> bool:
-    """Say whether this is a web host that balancers ask by TLS, as they do unless the inventory says no.
+    """Say whether this is a web host that balancers ask by TLS, as they do where the inventory says so.
 
     Raises:
         TypeError: ``switchboard_balanced_tls`` is neither true nor false.
     """
     behind = groups.get("loadbalancer") and host in groups.get("web", [])
     own = hostvars[host]
-    return bool(behind and own.get(ADDRESS)) and boolean(own.get(TLS, True))
+    return bool(behind and own.get(ADDRESS)) and boolean(own.get(TLS, False))
 
 
 def web_cluster(groups: Groups, hostvars: Mapping[str, Any], host: str) -> dict[str, Any]:

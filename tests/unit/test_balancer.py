@@ -39,7 +39,11 @@ LAB: dict[str, Any] = {
 def hosts(entry: dict[str, Any] = LAB, **front: Any) -> dict[str, dict[str, Any]]:
     """Return the variables of two web hosts and a balancer, which share the site ``lab``."""
     found: dict[str, dict[str, Any]] = {
-        name: {"switchboard_address": f"10.0.0.{number}", "sites": {"lab": entry}}
+        name: {
+            "switchboard_address": f"10.0.0.{number}",
+            "switchboard_balanced_tls": True,
+            "sites": {"lab": entry},
+        }
         for number, name in enumerate(("one", "two", "front"), 1)
     }
     found["front"] |= front
@@ -179,6 +183,8 @@ def test_web_hosts_that_are_not_asked_by_tls_are_told_apart() -> None:
     ]
     assert [web_cluster(GROUPS, some, name)["tls"] for name in some] == [True, False, False]
     assert web_cluster({"web": ["one"]}, some, "one")["tls"] is False, "nobody asks it"
+    del some["one"]["switchboard_balanced_tls"]
+    assert web_cluster(GROUPS, some, "one")["tls"] is False
     assert [web_cluster_faults(GROUPS, some, name) for name in some] == [[], [], []]
 
 

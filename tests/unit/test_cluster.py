@@ -79,12 +79,13 @@ def test_a_member_gets_a_certificate_and_speaks_tls() -> None:
 def test_a_web_host_has_a_certificate_for_the_balancers_that_ask_it_by_tls() -> None:
     groups = {"web": ["web1"], "loadbalancer": ["front"]}
     some: dict[str, Any] = {name: {"switchboard_address": "10.0.0.1"} for name in ("web1", "front")}
+    some["web1"]["switchboard_balanced_tls"] = True
     told = cluster_settings(groups, some, "web1")
     assert told["certificates_peers"] == [
         {"name": "apache", "group": "root", "names": ["10.0.0.1", "web1"]}
     ]
     assert cluster_settings(groups, some, "front")["certificates_peers_ca"]
-    some["web1"]["switchboard_balanced_tls"] = False
+    del some["web1"]["switchboard_balanced_tls"]
     assert cluster_settings(groups, some, "web1")["certificates_peers"] == []
 
 
