@@ -169,11 +169,11 @@ def test_an_sshd_that_does_not_start_with_a_change_runs_again_once_that_is_taken
     try:
         assert until(lambda: f":{taken} " in server.shell("ss -ltn"), 30)
         run = server.onboard(
-            ROLE, role="access", access_sshd={"Port": taken}, access_guard_timeout=GUARD
+            ROLE, role="access", access_sshd={"Port": taken}, access_guard_timeout=LONG
         )
         assert run.code == 2, run.output[-3000:]
         run.says("ssh.service", f"Bind to port {taken} on 0.0.0.0 failed")
-        assert until(server.lets_admin_in, GUARD + 90)
+        assert until(server.lets_admin_in, LONG + 90)
         assert confirmed(server)
     finally:
         server.shell("systemctl stop taken")
