@@ -18,6 +18,9 @@ import json, os, subprocess
 units = subprocess.run(["systemctl", "list-units", "--type=service", "--state=active", "--plain", "--no-legend"],
                        capture_output=True, text=True, check=True).stdout
 notes = json.load(open("/etc/switchboard/metrics.json"))
+def counted(name):  # systemd of a host with cgroup v1 may not
+    show = ["systemctl", "show", f"--property={name}", "--value", "prometheus.service"]
+    return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip().isdigit()
 print(json.dumps({
     "units": [line.split()[0] for line in units.splitlines()],
     "switchboard_kafka_": bool(notes["kafka"]),
@@ -26,6 +29,8 @@ print(json.dumps({
     "switchboard_wsgi_": any(site["threads"] for site in notes["sites"]),
     "switchboard_websockets_": any(site["max_websockets"] for site in notes["sites"]),
     "switchboard_backup_": os.path.exists("/etc/switchboard/backup.json"),
+    "switchboard_unit_memory_": counted("MemoryCurrent"),
+    "switchboard_unit_processor_": counted("CPUUsageNSec"),
     "node_pressure_": os.path.exists("/proc/pressure/cpu"),
 }))
 """
@@ -69,7 +74,7 @@ def wanted(ask: Callable[[str], Any], told: str) -> dict[str, str]:
     facts = {
         **json.loads(told),
         "jobs": {one["labels"]["job"] for one in targets},
-        "tls": any("https:" in one["scrapeUrl"] for one in targets),
+        "tls": any(one["labels"]["instance"].startswith("https:") for one in targets),
         "firing": any(one["state"] == "firing" for one in ask("alerts")["alerts"]),
     }
     return {name: query for name, query in queries().items() if has(query, facts)}
