@@ -3,7 +3,7 @@
 Ansible keeps no file of `vars_files`: it parsed playbooks/vars/wiring.yml at each task, and at each role and file of
 tasks that a playbook imports, 229 times before the first task of site.yml. It copies a role's files word by word
 wherever the role is imported, though a word can't change. And Python looks for garbage after each 700 new objects, of
-which reading makes some hundred thousand. Together these were two thirds of what a run cost before its first task.
+which reading makes some hundred thousand. Together these were half of what a run cost before its first task.
 
 A plugin of variables is the first of this project's that Ansible loads.
 """
