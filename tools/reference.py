@@ -52,9 +52,10 @@ what the inventory says of the variable for all sites.
 
 In `environment`, `secrets`, `services` and `write_paths` a word in braces stands for what follows from the entry:
 `{site}` its name, `{domain}`, `{hosts}` the domain and the aliases as Django's ALLOWED_HOSTS has them, with commas
-between them, `{data}` the folder that the site may write to, `{kafka}` the brokers, `{topic_prefix}` what precedes the site's topics, `{tls}` 1 or 0,
-`{valkey_url}` and `{valkey_socket}` where its Valkey is. In a service `{port}` is its port, and `{instance}` the number
-of each instance. Other braces stay as they are. A relative `source.directory` lies below the bundle's own folder.
+between them, `{data}` the folder that the site may write to, `{kafka}` the brokers, `{topic_prefix}` what precedes
+the site's topics, `{tls}` 1 or 0, `{valkey_url}` and `{valkey_socket}` where its Valkey is. In a service `{port}`
+is its port, and `{instance}` the number of each instance. Other braces stay as they are. A relative
+`source.directory` lies below the bundle's own folder.
 
 | key | type | default | | variable |
 | --- | --- | --- | --- | --- |
