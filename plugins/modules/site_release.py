@@ -196,7 +196,7 @@ unasked: {description: 'Why Apache was not asked for the paths, or an empty text
 
 BUILT = "collectstatic"  # the last step of a build
 # Options that a release is not built with: those of the run, and the key, which another host may have made.
-PASSING = {"until", "again", "secret_key", "commit", *SERVING}
+PASSING = {"until", "again", "alone", "lock_timeout", "secret_key", "commit", *SERVING}
 
 
 class Change:

@@ -629,10 +629,10 @@ def test_each_step_is_done_once_and_nothing_is_switched_to_before_the_last_call(
     assert commands == BUILD
     call("collectstatic")  # as after a run that was killed
     assert commands == ["prove"]
-    call("try")
+    call("try", lock_timeout=60)  # as after a migration that waited for a lock
     assert commands == TRIED
     assert (releases.live(), releases.waiting()) == ("old000000000", ["new000000000"])
-    told = call("")
+    told = call("", lock_timeout=60)
     assert commands == []
     assert (told["changed"], releases.live(), releases.waiting()) == (True, "new000000000", [])
     steps = ["requirements", "check", "collectstatic", "migrate", "try"]
