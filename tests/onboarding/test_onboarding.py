@@ -119,7 +119,7 @@ def test_only_the_administrators_key_gets_in(managed: str, request: pytest.Fixtu
 def test_rules_that_lock_the_run_out_are_taken_back(managed13: Managed) -> None:
     server = managed13[0]
     run = server.onboard(
-        ROLE, role="firewall", firewall_ssh_from=NOWHERE, firewall_guard_timeout=GUARD
+        ROLE, role="firewall", firewall_ssh_from=NOWHERE, firewall_guard_timeout=2 * GUARD
     )
     assert run.code == 2
     run.says("firewall_ssh_from", "it has taken the change back and is as it was before")
