@@ -165,7 +165,7 @@ def test_an_sshd_that_does_not_start_with_a_change_runs_again_once_that_is_taken
 ) -> None:
     server = managed13[0]
     taken = 8001
-    server.shell(f"systemd-run --quiet --unit=taken python3 -m http.server {taken}")
+    server.shell(f"systemd-run --quiet --unit=taken python3 -m http.server {taken} --bind ::")
     try:
         assert until(lambda: f":{taken} " in server.shell("ss -ltn"), 30)
         run = server.onboard(
