@@ -220,7 +220,7 @@ class Change:
         self.release.seconds |= self.waiting.seconds
         self.rewrites = self.release.write_script(write=False)
         self.files = self.release.changed_files()
-        self.outlived = self.release.ready.exists() and bool(self.release.outlived())
+        self.outlived = not self.new and bool(self.release.outlived())
         self.reversed = releases.reversing.exists()  # a rollback was killed
         self.writes = bool(
             self.moves or self.rewrites or self.files or self.outlived or self.reversed

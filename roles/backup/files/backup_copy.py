@@ -81,7 +81,7 @@ class Steps:
         if self.restarts > RESTARTS:
             raise Restarted
         if left:
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)  # so that who waits for the lock gets it
 
 
 def copied(path: str, copy: Path) -> tuple[str, bool]:

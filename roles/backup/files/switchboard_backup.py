@@ -31,8 +31,16 @@ from typing import Any
 LIBRARY = "/usr/local/lib/switchboard"
 sys.path.insert(0, LIBRARY)
 from backup_copy import digest, size  # noqa: E402 - it stands there
-from backup_restic import ETC, STATE, Refused, Restic, chosen, last_line, now  # noqa: E402
-from backup_stage import prepare, replace, stage_of  # noqa: E402
+from backup_restic import (  # noqa: E402 - it stands there
+    ETC,
+    STATE,
+    Refused,
+    Restic,
+    chosen,
+    last_line,
+    now,
+)
+from backup_stage import prepare, replace, stage_of  # noqa: E402 - it stands there
 
 STATUS = STATE / "status.json"
 BESIDE = ("", "-wal", "-shm", "-journal")
@@ -55,7 +63,9 @@ def locked(seconds: float = 0) -> Iterator[None]:
                     raise Refused(
                         f"another run is at work: {file.read().strip()}. Wait for it, and try again."
                     ) from None
-            time.sleep(0.5)  # flock(2) itself waits for ever
+            time.sleep(
+                0.5
+            )  # between two tries, until the time above is over: flock(2) itself waits for ever
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {now()}")
         file.flush()
