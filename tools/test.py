@@ -424,7 +424,10 @@ def main() -> int:
     # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
         "single": scenario(
-            "single", old, then=("releases", "mutations", "interruptions", "alerts", "move")
+            "single",
+            old,
+            then=("releases", "mutations", "interruptions", "alerts", "move"),
+            soaked=("test_kafka_users", "test_messaging"),
         ),
         "default": scenario("default", old, then=("attacks", "refusals", "removal")),
         "debian12": scenario(

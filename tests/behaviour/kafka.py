@@ -1,4 +1,7 @@
-"""A client on the host that asks Kafka as somebody: as the brokers' own user, as one of Kafka's users, or as nobody."""
+"""A client on the host that asks Kafka as somebody: as the brokers' own user, as one of Kafka's users, or as nobody.
+
+Its start costs more than most of what it is asked, so one process does what belongs together.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,33 @@ from tests.behaviour.conftest import journal
 LOGIN = "/etc/kafka/admin.properties"
 NOBODY: dict[str, Any] = {}
 
-# librdkafka, with what is to be done as JSON in its argument. A site's password is read on the host, since sudo notes
-# what it is to run.
+# librdkafka, with what is to be done as JSON in its argument: steps, each of jobs that are done at the same time. A
+# site's password is read on the host, since sudo notes what it is to run.
 CLIENT = """
 import json, re, sys
+from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, "/usr/local/lib/switchboard")
 from kafka_client import login_of
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, OFFSET_BEGINNING
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-job = json.loads(sys.argv[1])
-own = login_of(job["login"])
-who = job["who"]
-if who:  # as somebody else, by the same protocol
+def login(job):
+    own, who = login_of(job["login"]), job["who"]
+    if not who:
+        return own if who is None else {}
+    # as somebody else, by the same protocol
     password = who.get("password")
     if password is None:
         (password,) = re.findall('^KAFKA_SASL_PASSWORD="(.+)"$', open(who["password_file"]).read(), re.M)
-    own |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": who["name"], "sasl.password": password}
-elif who is not None:
-    own = {}
-said = []
-common = {**own, "bootstrap.servers": job["servers"], "allow.auto.create.topics": True, "log_level": 0,
-          "error_cb": lambda error: said.append(error.name())}
-seconds = job["seconds"]
+    return {**own, "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": who["name"], "sasl.password": password}
 
-def done(futures):
-    for future in futures.values():
-        future.result(seconds)
+def act(job, admin, common):
+    who, seconds = job["who"], job["seconds"]
 
-admin = AdminClient(common)
+    def done(futures):
+        for future in futures.values():
+            future.result(seconds)
 
-def act():
     if job["do"] == "list":
         there = admin.list_topics(timeout=seconds).topics
         answer = {
@@ -84,15 +83,22 @@ def act():
     finally:
         consumer.close()
 
-try:
-    print(json.dumps(act()))
-except KafkaException as error:
-    admin.poll(1)
-    # that it was not let in tells more than that no broker answered then
-    name = "_AUTHENTICATION" if "_AUTHENTICATION" in said else error.args[0].name()
-    print(json.dumps({"refused": name}))
-except TimeoutError:  # of an answer that a future waits for
-    print(json.dumps({"refused": "_TIMED_OUT"}))
+def told(job):
+    said = []
+    common = {**login(job), "bootstrap.servers": job["servers"], "allow.auto.create.topics": True, "log_level": 0,
+              "error_cb": lambda error: said.append(error.name())}
+    admin = AdminClient(common)
+    try:
+        return act(job, admin, common)
+    except KafkaException as error:
+        admin.poll(1)
+        # that it was not let in tells more than that no broker answered then
+        return {"refused": "_AUTHENTICATION" if "_AUTHENTICATION" in said else error.args[0].name()}
+    except TimeoutError:  # of an answer that a future waits for
+        return {"refused": "_TIMED_OUT"}
+
+with ThreadPoolExecutor(16) as pool:
+    print(json.dumps([list(pool.map(told, jobs)) for jobs in json.loads(sys.argv[1])]))
 """
 
 
@@ -108,16 +114,36 @@ def servers_of(host: Host) -> str:
     return listeners.split(",")[0].partition("://")[2]
 
 
+def clients(host: Host, servers: str, *steps: list[dict[str, Any]]) -> list[list[Any]]:
+    """Let librdkafka on the host do one step after the other, the jobs of a step at the same time.
+
+    Args:
+        host: with a broker.
+        servers: host:port of the broker.
+        steps: their jobs, each as `client` is told of one.
+
+    Returns:
+        What each job of each step found, or ``{"refused": …}``.
+    """
+    common = {"servers": servers, "login": LOGIN, "who": None, "seconds": 30}
+    told = [[{**common, **job} for job in jobs] for jobs in steps]
+    done = host.run("python3 -c %s %s", CLIENT, json.dumps(told))
+    assert done.rc == 0, done.stderr + journal(host, "kafka.service")
+    found: list[list[Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def client(
     host: Host, servers: str, who: dict[str, Any] | None = None, seconds: int = 30, **job: Any
 ) -> Any:
     """Let librdkafka on the host do one thing and return what it found, or ``{"refused": …}``.
 
     Args:
+        host: with a broker.
+        servers: host:port of the broker.
         who: name, and password or password_file, a file of a site's secrets; NOBODY logs in as nobody, None as the
             brokers' own user where anybody has to.
+        seconds: after which it waits no longer.
+        job: what it does, and with what.
     """
-    job = {"servers": servers, "login": LOGIN, "who": who, "seconds": seconds, **job}
-    done = host.run("python3 -c %s %s", CLIENT, json.dumps(job))
-    assert done.rc == 0, done.stderr + journal(host, "kafka.service")
-    return json.loads(done.stdout.splitlines()[-1])
+    return clients(host, servers, [{"who": who, "seconds": seconds, **job}])[0][0]

@@ -1,6 +1,6 @@
 """Who may ask Kafka what, where it asks for passwords: nobody without one, each site its own topics, and no secret out.
 
-What a test writes goes into a topic of its own below a user's prefix, which it removes again.
+What is written goes into topics of the tests' own, two below a user's prefix, which are removed again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.conftest import journal
-from tests.behaviour.kafka import LOGIN, NOBODY, client, properties, servers_of
+from tests.behaviour.kafka import LOGIN, NOBODY, client, clients, properties, servers_of
 
 # What a user reads and writes on the host, looked for by a program that takes the words from the files themselves, so
 # that no list of processes shows them.
@@ -112,23 +112,31 @@ def site(host: Host, kafka: dict[str, Any], deployed: dict[str, Any]) -> dict[st
     pytest.skip("no site of this host logs in to Kafka")
 
 
-@pytest.fixture
-def own_topic(host: Host, servers: str, site: dict[str, str]) -> Iterator[str]:
-    """Return the name of a topic below the site's prefix, which exists for one test alone."""
-    topic = f"{site['name']}.switchboard-test-{uuid.uuid4()}"
-    client(host, servers, do="create", topic=topic)
-    yield topic
-    client(host, servers, do="delete", topic=topic)
-
-
-@pytest.fixture
-def foreign_topic(host: Host, servers: str, kafka: dict[str, Any]) -> Iterator[str]:
-    """Return the name of a topic that no user of the inventory may use, with a record in it."""
-    topic = f"switchboard-test-{uuid.uuid4()}"
-    client(host, servers, do="create", topic=topic)
-    assert client(host, servers, do="produce", topic=topic, value="theirs") == ["delivered"]
-    yield topic
-    client(host, servers, do="delete", topic=topic)
+@pytest.fixture(scope="module")
+def topics(
+    host: Host, servers: str, site: dict[str, str], kafka: dict[str, Any]
+) -> Iterator[dict[str, str]]:
+    """Return the names of topics with a record each: the site's `own`, `kept`, which is too, and a `foreign` one."""
+    unique = f"switchboard-test-{uuid.uuid4()}"
+    names = {
+        "own": f"{site['name']}.{unique}",
+        "kept": f"{site['name']}.{unique}-kept",
+        "foreign": unique,  # no user of the inventory may use it
+    }
+    values = {"own": "mine", "kept": "kept", "foreign": "theirs"}
+    make = [{"do": "create", "topic": topic} for topic in names.values()]
+    write = [
+        {
+            "do": "produce",
+            "topic": topic,
+            "value": values[name],
+            "who": site if name == "own" else None,
+        }
+        for name, topic in names.items()
+    ]
+    assert clients(host, servers, make, write) == [[None] * 3, [["delivered"]] * 3]
+    yield names
+    clients(host, servers, [{"do": "delete", "topic": topic} for topic in names.values()])
 
 
 def test_the_controllers_let_the_brokers_own_user_in_alone(
@@ -150,38 +158,47 @@ def test_the_controllers_let_the_brokers_own_user_in_alone(
 # -- who gets in -------------------------------------------------------------------------------------
 
 
-JOBS: list[dict[str, Any]] = [
-    {"do": "list"},
-    {"do": "produce", "value": "refused"},
-    {"do": "consume"},
-    {"do": "create"},
-]
+JOBS: dict[str, dict[str, Any]] = {
+    "list": {},
+    "produce": {"value": "refused"},
+    "consume": {},
+    "create": {},
+}
+# How those that wait for an answer end without one, too.
+QUIET: dict[str, Any] = {"produce": ["_MSG_TIMED_OUT"], "consume": None}
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job["do"]))
-def test_nobody_gets_in_without_a_password(
-    host: Host, servers: str, site: dict[str, str], own_topic: str, job: dict[str, Any]
-) -> None:
+@pytest.fixture(scope="module")
+def strangers(host: Host, servers: str, topics: dict[str, str]) -> dict[str, Any]:
+    """Return what somebody without a password was told of each job, and what the broker knows afterwards."""
+    more = f"{topics['kept']}-more"
+    jobs = [
+        {"do": do, "who": NOBODY, "seconds": 4, "topic": more if do == "create" else topics["kept"]}
+        | job
+        for do, job in JOBS.items()
+    ]
+    after = [{"do": "list"}, {"do": "consume", "topic": topics["kept"]}]
+    said, (there, read) = clients(host, servers, jobs, after)
+    return {"said": dict(zip(JOBS, said, strict=True)), "made": more in there, "read": read}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_nobody_gets_in_without_a_password(strangers: dict[str, Any], job: str) -> None:
     """Kafka lets nobody in who gives no password."""
-    assert client(host, servers, do="produce", topic=own_topic, value="kept") == ["delivered"]
-    if job["do"] == "create":
-        job = {**job, "topic": f"{own_topic}-more"}
-    said = client(host, servers, NOBODY, seconds=4, **{"topic": own_topic, **job})
-    assert said in (
-        *({"refused": "_TRANSPORT"}, {"refused": "_TIMED_OUT"}, {"refused": "_ALL_BROKERS_DOWN"}),
-        *(["_MSG_TIMED_OUT"], None),
-    )
-    there = client(host, servers, do="list")
-    assert own_topic in there
-    assert f"{own_topic}-more" not in there
-    assert client(host, servers, do="consume", topic=own_topic) == "kept"
+    said = strangers["said"][job]
+    quietly = job in QUIET and said == QUIET[job]
+    assert quietly or said in [
+        {"refused": why} for why in ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
+    ]
+    assert not strangers["made"]
+    assert strangers["read"] == "kept"
 
 
 def test_a_wrong_password_lets_nobody_in(host: Host, servers: str, site: dict[str, str]) -> None:
     """Kafka lets nobody in with a wrong password, nor with a name that it does not know."""
-    for who in ({**site, "password": "x" * 40}, {**site, "name": "nobody-of-this-name"}):
-        said = client(host, servers, who, seconds=4, do="list")
-        assert said == {"refused": "_AUTHENTICATION"}, journal(host, "kafka.service")
+    wrong = ({**site, "password": "x" * 40}, {**site, "name": "nobody-of-this-name"})
+    (said,) = clients(host, servers, [{"do": "list", "who": who, "seconds": 4} for who in wrong])
+    assert said == [{"refused": "_AUTHENTICATION"}] * 2, journal(host, "kafka.service")
 
 
 def test_the_brokers_own_user_has_its_own_password(
@@ -198,54 +215,65 @@ def test_the_brokers_own_user_has_its_own_password(
 # -- what who is in may do ---------------------------------------------------------------------------
 
 
-def test_a_site_uses_its_own_topics(
-    host: Host, servers: str, site: dict[str, str], own_topic: str
-) -> None:
+@pytest.fixture(scope="module")
+def told(
+    host: Host, servers: str, site: dict[str, str], topics: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return what a site was told, by what it asked for: of its `own` topic, of the `foreign` one, and as `others`."""
+    own, foreign, group = topics["own"], topics["foreign"], f"{site['name']}.switchboard-test"
+    asked: dict[str, dict[str, Any]] = {
+        "list": {"do": "list"},
+        "read own": {"do": "consume", "topic": own},
+        "read own in a group": {"do": "consume", "topic": own, "group": group},
+        "read own in another's group": {"do": "consume", "topic": own, "group": "switchboard-test"},
+        "write foreign": {"do": "produce", "topic": foreign, "value": "not mine"},
+        # librdkafka goes on asking for a topic that it was given by hand
+        "read foreign": {"do": "consume", "topic": foreign, "seconds": 5},
+        "make": {"do": "create", "topic": f"{own}-more"},
+        "delete": {"do": "delete", "topic": own},
+    }
+    after: dict[str, dict[str, Any]] = {
+        "list after": {"do": "list"},
+        "read foreign after": {"do": "consume", "topic": foreign},
+    }
+    said, known = clients(
+        host, servers, [{**job, "who": site} for job in asked.values()], [*after.values()]
+    )
+    return dict(zip([*asked, *after], [*said, *known], strict=True))
+
+
+def test_a_site_uses_its_own_topics(told: dict[str, Any]) -> None:
     """A site sends to its own topics and reads from them, in a group of its own too."""
-    assert client(host, servers, site, do="produce", topic=own_topic, value="mine") == ["delivered"]
-    assert client(host, servers, site, do="consume", topic=own_topic) == "mine"
-    group = f"{site['name']}.switchboard-test"
-    assert client(host, servers, site, do="consume", topic=own_topic, group=group) == "mine"
+    assert told["read own"] == "mine"  # which it has sent, too
+    assert told["read own in a group"] == "mine"
 
 
 def test_a_site_sees_no_topic_but_its_own(
-    host: Host, servers: str, site: dict[str, str], own_topic: str, foreign_topic: str
+    told: dict[str, Any], site: dict[str, str], topics: dict[str, str]
 ) -> None:
     """A site is told of its own topics and of no other."""
-    there = client(host, servers, site, do="list")
-    assert own_topic in there
-    assert [name for name in there if not name.startswith(f"{site['name']}.")] == []
+    assert topics["own"] in told["list"]
+    assert [name for name in told["list"] if not name.startswith(f"{site['name']}.")] == []
 
 
-def test_a_site_neither_reads_nor_writes_what_is_not_its_own(
-    host: Host, servers: str, site: dict[str, str], foreign_topic: str
-) -> None:
+def test_a_site_neither_reads_nor_writes_what_is_not_its_own(told: dict[str, Any]) -> None:
     """A site may neither send to a topic that is not its own nor read from it."""
-    said = client(host, servers, site, do="produce", topic=foreign_topic, value="not mine")
-    assert said == ["TOPIC_AUTHORIZATION_FAILED"]
-    # librdkafka goes on asking for a topic that it was given by hand
-    assert client(host, servers, site, seconds=5, do="consume", topic=foreign_topic) is None
-    assert client(host, servers, do="consume", topic=foreign_topic) == "theirs"
+    assert told["write foreign"] == ["TOPIC_AUTHORIZATION_FAILED"]
+    assert told["read foreign"] is None
+    assert told["read foreign after"] == "theirs"
 
 
-def test_a_site_joins_no_group_but_its_own(
-    host: Host, servers: str, site: dict[str, str], own_topic: str
-) -> None:
+def test_a_site_joins_no_group_but_its_own(told: dict[str, Any]) -> None:
     """A site may not join another's group of consumers."""
-    said = client(host, servers, site, do="consume", topic=own_topic, group="switchboard-test")
-    assert said == {"refused": "GROUP_AUTHORIZATION_FAILED"}
+    assert told["read own in another's group"] == {"refused": "GROUP_AUTHORIZATION_FAILED"}
 
 
-def test_a_site_changes_no_topic(
-    host: Host, servers: str, site: dict[str, str], own_topic: str
-) -> None:
+def test_a_site_changes_no_topic(told: dict[str, Any], topics: dict[str, str]) -> None:
     """A site may neither make nor delete topics, its own neither."""
     refused = {"refused": "TOPIC_AUTHORIZATION_FAILED"}
-    assert client(host, servers, site, do="create", topic=f"{own_topic}-more") == refused
-    assert client(host, servers, site, do="delete", topic=own_topic) == refused
-    there = client(host, servers, do="list")
-    assert own_topic in there
-    assert f"{own_topic}-more" not in there
+    assert (told["make"], told["delete"]) == (refused, refused)
+    assert topics["own"] in told["list after"]
+    assert f"{topics['own']}-more" not in told["list after"]
 
 
 # -- secrets -----------------------------------------------------------------------------------------
@@ -328,8 +356,9 @@ def test_a_changed_password_is_noticed_and_the_old_one_lets_nobody_in(
 
 @pytest.mark.disruptive
 def test_a_user_that_is_declared_no_longer_goes_away_with_its_rights(
-    host: Host, servers: str, users: Users, foreign_topic: str
+    host: Host, servers: str, users: Users, topics: dict[str, str]
 ) -> None:
+    foreign_topic = topics["foreign"]
     reader = {
         **OTHER,
         "topics": [],

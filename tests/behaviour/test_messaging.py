@@ -328,7 +328,7 @@ def test_the_brokers_agree_among_themselves(
 def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:
     """Kafka makes no topic because somebody asks for it."""
     topic = f"switchboard-test-{uuid.uuid4()}"
-    said = client(host, kafka_servers, do="produce", topic=topic, value="lost")
+    said = client(host, kafka_servers, seconds=4, do="produce", topic=topic, value="lost")
     assert said in (["UNKNOWN_TOPIC_OR_PART"], ["_UNKNOWN_TOPIC"], ["_MSG_TIMED_OUT"])
     assert topic not in client(host, kafka_servers, do="list")
 

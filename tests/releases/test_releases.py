@@ -33,7 +33,7 @@ PASSWORD = "people-of-a-test"  # where the inventory has none
 # refused meanwhile waits for up to 30 before it tries again (bell.js).
 BACK = 90.0
 # The slow requests outlast the five seconds that mod_wsgi gives by itself. Each change is told to most of the sockets.
-SHORT = Rates(pages=60, slow=0.25, seconds=6, changes=3)
+SHORT = Rates(pages=20, slow=0.25, seconds=6, changes=2)
 SMOKE = "/smoke-of-a-test/"
 VIEW = f"""
 

@@ -37,14 +37,16 @@ with socket.socket(socket.AF_UNIX) as connection:
     while piece := connection.recv(65536):
         sys.stdout.write(piece.decode())
 """
-# Asks each host for the page that names a static file of its release, and all of them for each file that any of them
-# has named until now, until its input ends; prints what was named and what was not answered with the file.
+# Asks each host, as the balancer does by TLS, for the page that names a static file of its release, and all of them for
+# each file that any of them has named until now, until its input ends; prints what was named and what was not answered
+# with the file.
 FILES = r"""
-import http.client, json, re, select, sys
+import http.client, json, re, select, ssl, sys
 names, wrong, count = set(), {}, 0
+anybody = ssl._create_unverified_context()  # tests/web/test_balanced_tls.py looks at the certificates
 def ask(host, path):
     try:
-        connection = http.client.HTTPConnection(host, 80, timeout=15)
+        connection = http.client.HTTPSConnection(host, 443, timeout=15, context=anybody)
         connection.request("GET", path, headers={"Host": "probe.test"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()

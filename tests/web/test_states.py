@@ -74,7 +74,7 @@ def test_what_is_taken_out_stays_so_and_can_be_given_back(web: Web, command: str
 
 def test_what_the_configuration_says_of_a_server_holds_all_the_same(web: Web) -> None:
     """Another port of a server in maintenance, and a server that has got another name."""
-    port = f"/^backend probe$/,/^backend/ s/{SECOND} \\(.*\\):80$/{SECOND} \\1:81/"
+    port = f"/^backend probe$/,/^backend/ s/server {SECOND} \\([0-9.]*\\):[0-9]*/server {SECOND} \\1:81/"
     name = f"/^backend plain$/,/^backend/ s/server {SECOND} /server another /"
     change = f"cp -a {CONFIG} /root/haproxy.kept && sed -i '{port}; {name}' {CONFIG}"
     with taken_out(web, probe="maint", plain="maint"):
