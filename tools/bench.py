@@ -71,10 +71,11 @@ class Host:
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
         hosts: dict[str, object] = {
-            "test_hosts": [{"name": self.name, "image": image_name(self.release)}]
+            "test_hosts": [{"name": self.name, "image": image_name(f"{self.release}-filled")}]
         }
-        if self.name.startswith(PREFIX):
-            hosts["test_host_java"] = ""  # Java as servers have it
+        if self.name.startswith(PREFIX):  # as servers are: what is to be installed, and Java
+            hosts["test_hosts"] = [{"name": self.name, "image": image_name(self.release)}]
+            hosts["test_host_java"] = ""
         playbooks = [f"molecule/shared/{name}.yml" for name in ("create", "prepare_ssh")]
         command = ["ansible-playbook", "-i", "inventory/single", *playbooks]
         env = environment() | {"MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder)}

@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 
 def image_name(release: str) -> str:
-    """Return the name of the test image of a Debian release, "13" or "12"."""
+    """Return the name of the test image of a Debian release, "13" or "12", or of its filled one, "13-filled"."""
     return f"switchboard/debian:{release}"
 
 

@@ -136,7 +136,7 @@ def four(cluster: Cluster) -> Iterator[Cluster]:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     remove = ["docker", "rm", "--force", "--volumes", name]
     subprocess.run(remove, check=False, capture_output=True)
-    made = f"{{'test_hosts': [{{'name': '{name}', 'image': '{image_name('13')}'}}]}}"
+    made = f"{{'test_hosts': [{{'name': '{name}', 'image': '{image_name('13-filled')}'}}]}}"
     for playbook in ("create", "prepare"):
         command = ["ansible-playbook", "-i", cluster.inventory, f"molecule/shared/{playbook}.yml"]
         run = run_playbook([*command, "--limit", f"localhost,{name}", "-e", made], 600)
