@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ def _role_options(role: str) -> dict[str, Any]:
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     options: dict[str, Any] = yaml_load(text)["argument_specs"]["main"]["options"]
     return options
+
+
+def roles_options(roles: Sequence[str]) -> dict[str, Any]:
+    """Return the options of several roles as one specification; each one's begin with its name."""
+    return {name: option for role in roles for name, option in _role_options(role).items()}
 
 
 def _plain(value: Any) -> Any:
@@ -103,7 +108,7 @@ def variable_rules(names: Sequence[str], own: Sequence[str] = ()) -> list[dict[s
         Mappings of variable, why, remedy, and hidden ("yes" where the value is not to be shown).
     """
     roles = sorted(path.parents[1].name for path in ROLES.glob("*/meta/argument_specs.yml"))
-    options = {name: option for role in roles for name, option in _role_options(role).items()}
+    options = roles_options(roles)
     rules = []
     for name in sorted(names):
         role = next((role for role in roles if name.startswith(f"{role}_")), "")
@@ -214,13 +219,31 @@ def site_settings(
     return merged
 
 
-def site_settings_fault(sites: Any, role: str, defaults: Mapping[str, Any]) -> str:
-    """Return why `site_settings` would refuse the sites, in one sentence, or an empty text."""
+def site_settings_answer(
+    sites: Any, role: str, defaults: Mapping[str, Any], without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a task's answer: what `site_settings` returns as ``sites``, or in one sentence why it refuses them."""
     try:
-        site_settings(sites, role, defaults)
+        return {"sites": site_settings(sites, role, defaults, without)}
     except AnsibleFilterError as error:
-        return str(error)
-    return ""
+        return {"failed": True, "msg": str(error)}
+
+
+def refusals(
+    rules: Iterable[Mapping[str, Any]], faults: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Return the rules that do not hold as sentences with their variables; where all hold, a look's faults."""
+    found = [
+        {
+            "variable": rule["variable"],
+            "said": f"{rule['variable']} is {rule['value']}: {rule['why']} {rule['remedy']}",
+        }
+        for rule in rules
+        if not rule.get("that")
+    ]
+    if not found and faults:
+        found = [{"variable": faults[0].split()[0], "said": " ".join(faults)}]
+    return found
 
 
 def _fits(character: str) -> bool:
@@ -359,7 +382,9 @@ class FilterModule:
             "environment_file": environment_file,
             "environment_rules": environment_rules,
             "host_names": host_names,
-            "site_settings_fault": site_settings_fault,
+            "site_settings_answer": site_settings_answer,
+            "refusals": refusals,
+            "roles_options": roles_options,
             "account_rules": account_rules,
             "variable_rules": variable_rules,
             "site_accounts": site_accounts,

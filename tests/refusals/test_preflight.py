@@ -128,7 +128,7 @@ def taken(variable: str) -> Case:
     )
 
 
-LAST = "Refuse one port for two services"
+LAST = "Refuse what hosts and services cannot be beside one another"
 NAMES = [
     Name(
         "Say how to go on",
@@ -161,7 +161,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse sites that no playbook can read",
+        "Refuse sites, and hosts beside one another, that no playbook can set up",
         Case(
             "type-of-sites",
             {"sites": [{"name": "lab"}]},
@@ -169,7 +169,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse sites that no playbook can read",
+        "Refuse sites, and hosts beside one another, that no playbook can set up",
         Case(
             "former-list",
             {"apache_sites": [{"name": "probe", "server_name": "probe.test"}]},
@@ -227,7 +227,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse sites that no playbook can read",
+        "Refuse sites, and hosts beside one another, that no playbook can set up",
         Case(
             "site-name",
             of_entry("Not a user", {}),
@@ -243,7 +243,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse sites that no playbook can read",
+        "Refuse sites, and hosts beside one another, that no playbook can set up",
         Case(
             "two-sites-on-one-port",
             of_site("daphne", "probe", port=9099),
@@ -251,19 +251,19 @@ NAMES = [
         ),
     ),
     Name(
-        "zookeeper : Validating arguments against arg spec 'settings'",
+        "Validate what the roles are told",
         Case("type-dict", {"zookeeper_properties": [1]}, ("zookeeper_properties", "dict")),
     ),
     Name(
-        "kafka : Validating arguments against arg spec 'settings'",
+        "Validate what the roles are told",
         Case("choice", {"kafka_source": "svn"}, ("kafka_source", "maven, archive, local", "svn")),
     ),
     Name(
-        "daphne : Validating arguments against arg spec 'settings'",
+        "Validate what the roles are told",
         Case("type-int", {"daphne_instances": "two"}, ("daphne_instances", "'two'", "int")),
     ),
     Name(
-        "apache : Refuse sites that the role can't read",
+        "apache : Work out each site's Apache settings",
         Case(
             "type-of-a-site",
             of_site("apache", "probe", wsgi_threads="many"),
@@ -273,7 +273,7 @@ NAMES = [
         ),
     ),
     Name(
-        "apache : Refuse sites that the role can't read",
+        "apache : Work out each site's Apache settings",
         Case(
             "choice-of-a-site",
             of_site("apache", "probe", websocket_mode="any"),
@@ -324,7 +324,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse what the host cannot give ZooKeeper",
+        "Refuse what ZooKeeper cannot work with",
         taken("zookeeper_client_port"),
         Case(
             "zookeeper-id",
@@ -336,7 +336,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse what the host cannot give ZooKeeper",
+        "Refuse what ZooKeeper cannot work with",
         Case(
             "disk-zookeeper",
             {},
@@ -374,7 +374,7 @@ NAMES = [
         pretends="small",
     ),
     Name(
-        "Refuse what the host cannot give Kafka",
+        "Refuse what Kafka cannot work with",
         taken("kafka_port"),
         Case(
             "kafka-node-id",
@@ -386,7 +386,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse what the host cannot give Kafka",
+        "Refuse what Kafka cannot work with",
         Case(
             "kafka-cluster",
             {},
@@ -409,7 +409,7 @@ NAMES = [
         tiers=("kafka",),
     ),
     Name(
-        "Refuse what the host cannot give Kafka",
+        "Refuse what Kafka cannot work with",
         Case(
             "port-too-high-kafka",
             {"kafka_port": 70000},
@@ -520,7 +520,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse what the host cannot give the sites",
+        "Refuse a host or a site that Django cannot be set up for",
         Case(
             "disk-web",
             {},
@@ -601,7 +601,7 @@ NAMES = [
         ),
     ),
     Name(
-        "Refuse what the host cannot give Daphne",
+        "Refuse a site that Daphne cannot serve",
         Case(
             "port-too-low-daphne",
             of_site("daphne", "probe", port=0),
@@ -639,11 +639,11 @@ NAMES = [
         tiers=("web",),
     ),
     Name(
-        "Refuse what the host cannot give Apache",
+        "Refuse a host or a site that Apache cannot be set up for",
         taken("apache_http_port"),
     ),
     Name(
-        "Refuse one port for two services",
+        "Refuse what hosts and services cannot be beside one another",
         Case(
             "relay-on-the-port-of-apache",
             {

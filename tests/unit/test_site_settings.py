@@ -266,3 +266,21 @@ def test_ports_of_their_own_are_no_clash() -> None:
     ports = [{"variable": "a", "port": 1}, {"variable": "b", "port": 2}]
     assert shared.port_clashes({"apache": {"ports": ports}}) == []
     assert shared.port_clashes({"base": {}}) == []
+
+
+def test_the_answer_of_a_task_has_the_sites_or_says_why_not() -> None:
+    answer = shared.site_settings_answer([{"name": "lab"}], "daphne", DAPHNE, ["port"])
+    assert [(site["name"], "port" in site) for site in answer["sites"]] == [("lab", False)]
+    refused = shared.site_settings_answer([{"name": "lab", "prot": 1}], "daphne", DAPHNE)
+    assert refused == {"failed": True, "msg": refusal([{"name": "lab", "prot": 1}])}
+
+
+def test_broken_rules_come_before_what_the_host_lacks() -> None:
+    rule = {"variable": "a", "value": 1, "why": "too few.", "remedy": "Use 2."}
+    faults = ["b is 3: taken.", "c is 4: taken."]
+    found = shared.refusals([rule, {**rule, "that": False}, {"that": True}], faults)
+    assert found == [{"variable": "a", "said": "a is 1: too few. Use 2."}] * 2
+    assert shared.refusals([{"that": True}], faults) == [
+        {"variable": "b", "said": "b is 3: taken. c is 4: taken."}
+    ]
+    assert shared.refusals([]) == []
