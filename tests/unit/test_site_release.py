@@ -969,7 +969,7 @@ def test_a_host_without_the_site_predicts_all_files(
 
 def test_a_diff_shows_settings_and_no_secret(home: Path) -> None:
     new = release(home)
-    text = str(site_release.differences(new, "old000000000", new.changed_files()))
+    text = str(site_build.differences(new, "old000000000", new.changed_files()))
     assert "current -> releases/new" not in text
     assert "old000000000" in text
     assert 'LAB_MODE="old"' in text
