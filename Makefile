@@ -34,7 +34,7 @@ demo: ## Start a throw-away server and deploy the demonstration site: http://127
 demo-down: ## Remove that server
 	@$(tool).demo down
 
-test: ## Prove everything; it takes over an hour on 2 cores (STEPS="lint unit" runs some of it)
+test: ## Prove everything; it takes about an hour on 2 cores (STEPS="lint unit" runs some of it)
 	@$(tool).test $(STEPS)
 
 soak: ## The long forms of the tests, and what `make test` asks of one Debian alone
