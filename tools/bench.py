@@ -70,11 +70,10 @@ class Host:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
-        hosts: dict[str, object] = {
-            "test_hosts": [{"name": self.name, "image": image_name(f"{self.release}-filled")}]
-        }
-        if self.name.startswith(PREFIX):  # as servers are: what is to be installed, and Java
-            hosts["test_hosts"] = [{"name": self.name, "image": image_name(self.release)}]
+        measured = self.name.startswith(PREFIX)  # as servers are: what is to be installed, and Java
+        image = image_name(self.release if measured else f"{self.release}-filled")
+        hosts: dict[str, object] = {"test_hosts": [{"name": self.name, "image": image}]}
+        if measured:
             hosts["test_host_java"] = ""
         playbooks = [f"molecule/shared/{name}.yml" for name in ("create", "prepare_ssh")]
         command = ["ansible-playbook", "-i", "inventory/single", *playbooks]
