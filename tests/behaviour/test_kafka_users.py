@@ -219,7 +219,7 @@ def test_the_brokers_own_user_has_its_own_password(
 def told(
     host: Host, servers: str, site: dict[str, str], topics: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Return what a site was told, by what it asked for: of its `own` topic, of the `foreign` one, and as `others`."""
+    """Return what a site was told, by what it asked for, and what the broker knows afterwards."""
     own, foreign, group = topics["own"], topics["foreign"], f"{site['name']}.switchboard-test"
     asked: dict[str, dict[str, Any]] = {
         "list": {"do": "list"},
