@@ -250,6 +250,8 @@ def scenario(
 
     def step(outcome: Outcome) -> None:
         env = environment(venv) | PLAIN | {"MOLECULE_COMMAND_BORDERS": "0"}
+        if SOAK:
+            env["SWITCHBOARD_BALANCER_DEBIAN"] = "12"  # of molecule/web
         left = [word for word in soaked if word.startswith("test_") and not SOAK]
         some = f" -k 'not ({' or '.join(left)})'" if left else ""
         remove = ["molecule", "destroy", "--scenario-name", name]
