@@ -60,6 +60,8 @@ FORWARDED = {
     "security.W008": "your balancer leads to HTTPS",
 }
 USUAL = {"http": 80, "https": 443}
+# Over how many processes a site's threads are spread where it says nothing of either; one of Python uses one core.
+THREADS, SPREADS = 30, (2, 3, 5, 6)
 # Where Apache reaches what listens on every address.
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound here
 # The lists that a site had an entry in, before `sites`.
@@ -311,6 +313,13 @@ def _of_site(
         for variable in variables_of(key):
             role, _, setting = variable.partition("_")
             roles[role][setting] = value
+    sizes = [
+        given.get(f"pages.{key}", host.get(f"apache_wsgi_{key}"))
+        for key in ("processes", "threads")
+    ]
+    spread = max((count for count in SPREADS if count <= _number(host.get("cores"), 2)), default=2)
+    if sizes == [None, None] and spread > 2:
+        roles["apache"] |= {"wsgi_processes": spread, "wsgi_threads": THREADS // spread}
     domain, live = str(given.get("domain", "")), bool(given.get("asgi"))
     web = host.get("web", {})
     first, forwarded = name not in web.get("later", []), given.get("tls") == "forwarded"
@@ -398,9 +407,7 @@ def _of_site(
     monitoring = roles["monitoring"]
     monitoring["url"], monitoring["host"] = at, ascii_names(domain)
     monitoring["forwarded_proto"] = "" if scheme == asked else scheme
-    monitoring["threads"] = _number(
-        given.get("pages.processes", host.get("apache_wsgi_processes")), 2
-    ) * _number(given.get("pages.threads", host.get("apache_wsgi_threads")), 15)
+    monitoring["threads"] = _number(sizes[0], 2) * _number(sizes[1], THREADS // 2)
     if live:
         monitoring["websocket_port"] = port
         monitoring["max_websockets"] = given.get(

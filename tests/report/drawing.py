@@ -123,8 +123,13 @@ def site_boxes(host: dict[str, Any], site: dict[str, Any]) -> Site:
     wsgi, looked = site["wsgi"], bool(host["units"])
     enough = wsgi["running"] >= max(1, wsgi["processes"])
     state = (GOOD if enough else BAD) if looked else UNKNOWN
-    running_of = f"{wsgi['running']} of " if looked else ""
-    line = f"{running_of}{wsgi['processes']} processes, {wsgi['threads']} threads each"
+    # more where a host has more cores, with as many threads in all
+    count = (
+        f"{wsgi['running']} of {max(wsgi['running'], wsgi['processes'])}"
+        if looked
+        else wsgi["processes"]
+    )
+    line = f"{count} processes, {wsgi['processes'] * wsgi['threads']} threads in all"
     daphne = None
     if site["daphne"]:
         told = site["daphne"]

@@ -557,7 +557,7 @@ def test_nothing_is_said_of_what_nobody_looked_at(recorded: dict[str, Any]) -> N
     (host,) = dict(hosts_of_all_kinds(recorded))["not reached"]
     told = {box.title: (box.line, box.state) for box in drawings([host], host)["wide"].boxes}
     assert told["Daphne :9099"] == ("2 instances, not looked at", "unknown")
-    assert told["Django in mod_wsgi"] == ("2 processes, 15 threads each", "unknown")
+    assert told["Django in mod_wsgi"] == ("2 processes, 30 threads in all", "unknown")
     assert told["Kafka :9092"] == ("not looked at", "unknown")
 
 

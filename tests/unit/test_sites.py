@@ -54,6 +54,35 @@ def faults(host: dict[str, Any] | None = None, **sites: Any) -> list[str]:
     return site_faults(sites, host or {})
 
 
+@pytest.mark.parametrize(
+    ("cores", "processes", "threads"),
+    [(1, None, None), (2, None, None), (3, 3, 10), (4, 3, 10), (5, 5, 6), (6, 6, 5), (64, 6, 5)],
+)
+def test_threads_are_spread_over_processes_as_the_cores_allow(
+    cores: int, processes: int | None, threads: int | None
+) -> None:
+    found = lists({"cores": cores}, lab=LAB)
+    (apache,), (monitoring,) = found["apache"], found["monitoring"]
+    assert (apache.get("wsgi_processes"), apache.get("wsgi_threads")) == (processes, threads)
+    assert (
+        monitoring["threads"] == 30
+    )  # as many on any number of cores, and so are the database's connections
+
+
+def test_threads_that_somebody_chose_stay_where_they_are() -> None:
+    for host, pages in (
+        ({}, {"processes": 4}),
+        ({}, {"threads": 8}),
+        ({"apache_wsgi_processes": 4}, {}),
+        ({"apache_wsgi_threads": "8"}, {}),
+    ):
+        found = lists({"cores": 8, **host}, lab=LAB | {"pages": pages})
+        (apache,), (monitoring,) = found["apache"], found["monitoring"]
+        given = {key: apache.get(f"wsgi_{key}") for key in ("processes", "threads")}
+        assert given == {"processes": None, "threads": None} | pages
+        assert monitoring["threads"] == (60 if 4 in {*host.values(), *pages.values()} else 16)
+
+
 def test_an_entry_becomes_what_each_role_is_told() -> None:
     found = lists(lab=LAB)
     (django,), (daphne,) = found["django"], found["daphne"]
