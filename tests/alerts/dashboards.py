@@ -22,7 +22,7 @@ def counted(name):  # systemd of a host with cgroup v1 may not
     show = ["systemctl", "show", f"--property={name}", "--value", "prometheus.service"]
     return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip().isdigit()
 print(json.dumps({
-    "units": [line.split()[0] for line in units.splitlines()],
+    "units": [line.split()[0] for line in units.splitlines() if line.strip()],
     "switchboard_kafka_": bool(notes["kafka"]),
     "switchboard_zookeeper_": bool(notes["zookeeper"]),
     "switchboard_http_": bool(notes["sites"]),
