@@ -226,7 +226,7 @@ def test_haproxy_takes_a_configuration_before_it_replaces_the_old_one() -> None:
 
 
 def test_no_site_can_have_the_name_of_a_condition() -> None:
-    """HAProxy takes conditions of one name together; a site called `challenge` was every question of an ACME service."""
+    """HAProxy takes conditions of one name together: a site called `challenge` got all questions of ACME services."""
     text = (ROOT / "roles/loadbalancer/templates/haproxy.cfg.j2").read_text(encoding="utf-8")
     names = re.findall(r"^\s*acl (\S+)", text, re.M)
     assert "acme_challenge" in names
