@@ -64,9 +64,8 @@ def test_threads_are_spread_over_processes_as_the_cores_allow(
     found = lists({"cores": cores}, lab=LAB)
     (apache,), (monitoring,) = found["apache"], found["monitoring"]
     assert (apache.get("wsgi_processes"), apache.get("wsgi_threads")) == (processes, threads)
-    assert (
-        monitoring["threads"] == 30
-    )  # as many on any number of cores, and so are the database's connections
+    # as many on any number of cores, and so are the database's connections
+    assert monitoring["threads"] == 30
 
 
 def test_threads_that_somebody_chose_stay_where_they_are() -> None:
