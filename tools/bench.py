@@ -70,11 +70,13 @@ class Host:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
-        measured = self.name.startswith(PREFIX)  # as servers are: what is to be installed, and Java
+        measured = self.name.startswith(
+            PREFIX
+        )  # as servers are: what is to be installed, Java, Python
         image = image_name(self.release if measured else f"{self.release}-filled")
         hosts: dict[str, object] = {"test_hosts": [{"name": self.name, "image": image}]}
         if measured:
-            hosts["test_host_java"] = ""
+            hosts |= {"test_host_java": "", "test_host_code": []}
         playbooks = [f"molecule/shared/{name}.yml" for name in ("create", "prepare_ssh")]
         command = ["ansible-playbook", "-i", "inventory/single", *playbooks]
         env = environment() | {"MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder)}
