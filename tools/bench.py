@@ -70,9 +70,8 @@ class Host:
         """Start the container and let an administrator in over SSH, as for the scenario `single`."""
         self.remove()
         (self.folder / "inventory").mkdir(parents=True)
-        measured = self.name.startswith(
-            PREFIX
-        )  # as servers are: what is to be installed, Java, Python
+        # as servers are: what is to be installed, Java, Python
+        measured = self.name.startswith(PREFIX)
         image = image_name(self.release if measured else f"{self.release}-filled")
         hosts: dict[str, object] = {"test_hosts": [{"name": self.name, "image": image}]}
         if measured:

@@ -99,13 +99,16 @@ def test_open_files_suffice_for_two_connections_a_thread(host: Host, apache: Non
 def test_each_site_has_wsgi_processes_of_its_own_user(host: Host, sites: list[Site]) -> None:
     """Each site has as many Django processes as it should, all of its own user."""
     running = children(host)
-    # their number may follow from the host's cores
+    # how the threads that the inventory says are spread may follow from the host's cores
     written = host.check_output("cat /etc/apache2/sites-enabled/*.conf")
-    wanted = dict(re.findall(r"WSGIDaemonProcess (\S+) .*\\\n\s+processes=(\d+) ", written))
+    daemon = r"WSGIDaemonProcess (\S+) .*\\\n\s+processes=(\d+) threads=(\d+) "
+    wanted = {name: (int(count), int(each)) for name, count, each in re.findall(daemon, written)}
     for site in sites:
         uid = host.check_output("id -u %s", site.settings["wsgi_user"])
         mine = [child for child in running if title(site.name) in child["Args"]]
-        assert len(mine) == int(wanted[site.name]), f"{site.name}: {len(mine)}"
+        count, each = wanted[site.name]
+        assert len(mine) == count, f"{site.name}: {len(mine)}"
+        assert count * each == site.settings["wsgi_processes"] * site.settings["wsgi_threads"]
         assert {child["Uid"].split()[0] for child in mine} == {uid}, site.name
 
 
