@@ -121,7 +121,6 @@ class Host:
         path = folder / "group_vars" / "all" / "sites.yml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         content["sites"]["graphspace"] |= {"domain": self.address, **site}
-        content["switchboard_secrets"] = kafka_passwords(*content["sites"])
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return folder
 
