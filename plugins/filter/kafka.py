@@ -86,20 +86,29 @@ def kafka_controllers(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**between[0], "name": "CONTROLLER"}]
 
 
+def kafka_places(settings: Mapping[str, Any]) -> list[str]:
+    """Return where each broker takes part in the agreement on who leads, as ``id@host:port``; none with ZooKeeper."""
+    for own in kafka_controllers(settings):
+        # a certificate names what clients are told
+        host = own["advertised"] if settings["tls_certificate"] else own["address"]
+        brokers = settings["brokers"] or [{"id": settings["node_id"], "host": host}]
+        return [f"{one['id']}@{bracketed(str(one['host']))}:{own['port']}" for one in brokers]
+    return []
+
+
 def _kraft(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what server.properties says besides of a broker that is a controller too (KIP-500, KIP-631)."""
-    (own,) = kafka_controllers(settings)
-    # a certificate names what clients are told
-    host = own["advertised"] if settings["tls_certificate"] else own["address"]
-    voters = settings["brokers"] or [{"id": settings["node_id"], "host": host}]
-    lines = {
+    """Return what server.properties says besides of a broker that is a controller too (KIP-500, KIP-631, KIP-853)."""
+    places = kafka_places(settings)
+    lines: dict[str, Any] = {
         "process.roles": ["broker", "controller"],
         "node.id": int(settings["node_id"]),
-        "controller.listener.names": own["name"],
-        "controller.quorum.voters": [
-            f"{one['id']}@{bracketed(str(one['host']))}:{own['port']}" for one in voters
-        ],
+        "controller.listener.names": kafka_controllers(settings)[0]["name"],
     }
+    if settings.get("fixed"):
+        lines["controller.quorum.voters"] = places
+    else:
+        servers = [place.partition("@")[2] for place in places]
+        lines["controller.quorum.bootstrap.servers"] = servers
     if settings["authentication"]:
         lines |= {
             "sasl.mechanism.controller.protocol": "PLAIN",
@@ -124,7 +133,10 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
     lines: dict[str, Any] = {
         "listeners": [f"{one['name']}://{one['address']}:{one['port']}" for one in every],
         "advertised.listeners": [
-            f"{one['name']}://{one['advertised']}:{one['port']}" for one in listeners
+            f"{one['name']}://{one['advertised']}:{one['port']}"
+            for one in every
+            if one in listeners
+            or one["advertised"] != one["address"]  # of a controller: where it is told otherwise
         ],
     }
     if any(one["name"] != "PLAINTEXT" for one in every):
@@ -376,6 +388,7 @@ class FilterModule:
         return {
             "kafka_listeners": kafka_listeners,
             "kafka_controllers": kafka_controllers,
+            "kafka_places": kafka_places,
             "kafka_security": kafka_security,
             "kafka_jaas": kafka_jaas,
             "kafka_login": kafka_login,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -183,9 +180,9 @@ def kafka_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
         wanted: what it shall say.
     """
     before, after = between(running), between(wanted)
-    if voters(running) and voters(wanted) and voters(running) != voters(wanted):
+    if running.get(VOTERS) and wanted.get(VOTERS) and running[VOTERS] != ",".join(wanted[VOTERS]):
         return (
-            f"controllers know one another as {running.get(VOTERS)}, and would as {','.join(wanted[VOTERS])}, where "
+            f"controllers know one another as {running[VOTERS]}, and would as {','.join(wanted[VOTERS])}, where "
             "those that are not restarted yet do not look for them."
         )
     if running and LOGGED_IN in wanted and LOGGED_IN not in running:
@@ -198,132 +195,6 @@ def kafka_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
     )
 
 
-def voters(lines: Mapping[str, Any]) -> dict[str, str]:
-    """Return the controllers that server.properties names, host:port by their numbers."""
-    told = lines.get(VOTERS) or []
-    some = told.split(",") if isinstance(told, str) else told
-    return {number: place for number, _, place in (str(one).partition("@") for one in some)}
-
-
-def kafka_voters_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) -> str:
-    """Return why the controllers can not be those that are wanted, or an empty text; arguments as above.
-
-    One that is alone under another number is seen by its disk.
-    """
-    before, after = voters(running), voters(wanted)
-    if not before or not after or before.keys() == after.keys() or len(before) == len(after) == 1:
-        return ""
-    return (
-        f"the brokers that agree on who leads are {', '.join(sorted(before))} since their first start, and would be "
-        f"{', '.join(sorted(after))}."
-    )
-
-
-def _meta(host: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    """Return what meta.properties of a host says, as the preflight has seen it; nothing of an empty disk.
-
-    The second one is that of the folder that playbooks/leave_zookeeper.yml has put aside, whose name is longer.
-    """
-    settings = host.get("__looked", {}).get("kafka", {}).get("settings", {})
-    paths = sorted((path for path in settings if path.endswith("/meta.properties")), key=len)
-    return [settings[path] for path in paths] or [{}]
-
-
-def _members(
-    hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any], name: str
-) -> dict[str, list[Mapping[str, str]]]:
-    """Return what is on the disks of a host and, where there are any, of the other brokers of its cluster."""
-    return {
-        host["inventory_hostname"]: _meta(host)
-        for host in hosts
-        if "__looked" in host
-        and (
-            host["inventory_hostname"] == name
-            or (len(brokers) > 1 and host.get("__kafka_settings", {}).get("brokers") == brokers)
-        )
-    }
-
-
-def kafka_cluster_id(hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any], name: str) -> str:
-    """Return the id of the cluster: that of a broker that has one, else one made of who they are, so that all agree.
-
-    Args:
-        hosts: the variables of each host of the run.
-        brokers: those of the cluster; empty for a broker that is alone.
-        name: the host's in the inventory.
-    """
-    disks = _members(hosts, brokers, name).values()
-    for there in ([told[0] for told in disks], [one for told in disks for one in told[1:]]):
-        if ids := [told["cluster.id"] for told in there if told]:
-            return ids[0]
-    seed = json.dumps(brokers if len(brokers) > 1 else name, sort_keys=True, default=str)
-    digest = bytearray(hashlib.sha256(f"switchboard kafka {seed}".encode()).digest()[:16])
-    digest[0] &= 0x7F  # so that it begins with a letter, not with a hyphen as an option does
-    return base64.urlsafe_b64encode(bytes(digest)).decode().rstrip("=")
-
-
-def kafka_disk_rules(
-    hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any], name: str, mode: str, folder: str
-) -> list[dict[str, Any]]:
-    """Return why a broker can not begin with what is on its disk, as a rule that does not hold, or nothing.
-
-    Args:
-        hosts: as `kafka_cluster_id` takes them.
-        brokers: those of the cluster; empty for a broker that is alone.
-        name: the host's in the inventory.
-        mode: kafka_mode.
-        folder: kafka_data_dir.
-    """
-    disks = {
-        host: told[0]
-        for host, told in _members(hosts, brokers if mode == "kraft" else [], name).items()
-    }
-    own = disks.get(name, {})
-    found = {"0": "zookeeper", "1": "kraft"}.get(own.get("version", ""), mode)
-
-    def broken(variable: str, value: str, why: str, remedy: str) -> list[dict[str, Any]]:
-        rule = {"variable": f"kafka_{variable}", "value": value, "why": why, "remedy": remedy}
-        return [{"that": False, **rule}]
-
-    if found != mode:
-        return broken(
-            "mode",
-            mode,
-            f"the records in {folder} were written in the mode {found}.",
-            f"Set kafka_mode to {found}, or take them along by playbooks/leave_zookeeper.yml (docs/kafka.md)"
-            + (", with -e back=true." if found == "kraft" else "."),
-        )
-    if mode != "kraft" or len(brokers) < 2:
-        return []
-    ids = {host: told.get("cluster.id", "") for host, told in disks.items()}
-    known, empty = set(ids.values()) - {""}, [host for host, told in ids.items() if not told]
-    value = ", ".join(str(one["host"]) for one in brokers)
-    if len(known) > 1:
-        said = "; ".join(f"{host}: {told}" for host, told in ids.items() if told)
-        return broken(
-            "brokers",
-            value,
-            f"their disks are of different clusters ({said}), which do not talk to one another.",
-            f"Move {folder} away on those whose records are to be given up, or correct kafka_brokers.",
-        )
-    if not own and len(disks) < len(brokers):
-        return broken(
-            "brokers",
-            value,
-            f"{name} is new, and {len(disks)} of these {len(brokers)} are in this run ({', '.join(disks)}), so that "
-            "nobody knows what the others have.",
-            "Run it without --limit, with all of them reachable.",
-        )
-    if known and 2 * len(empty) > len(brokers):
-        return broken(
-            "brokers",
-            value,
-            f"{', '.join(empty)} have no data, and would agree without the others on a cluster without topics.",
-            f"Bring back the disk of enough of them, or move {folder} away on all to start with empty ones.",
-        )
-    return []
-
-
 class FilterModule:
     """The filters of this file, for Ansible."""
 
@@ -332,9 +203,6 @@ class FilterModule:
         return {
             "kafka_turn": kafka_turn,
             "kafka_switch_fault": kafka_switch_fault,
-            "kafka_voters_fault": kafka_voters_fault,
-            "kafka_cluster_id": kafka_cluster_id,
-            "kafka_disk_rules": kafka_disk_rules,
             "kafka_emptied": kafka_emptied,
             "kafka_protocol": kafka_protocol,
             "kafka_share": kafka_share,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import json
 import os
 import socket
 from pathlib import Path
@@ -166,17 +167,20 @@ def host(module: AnsibleModule) -> dict[str, Any]:
 
 
 def settings_of(path: str, patterns: list[str]) -> dict[str, str]:
-    """Return the keys and values of a file of properties whose keys match; nothing without the file."""
+    """Return the keys and values of a file, of properties or JSON, whose keys match; nothing without the file."""
     try:
-        lines = [
-            line.partition("=") for line in Path(path).read_text(encoding="utf-8").splitlines()
-        ]
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    if text.startswith("{"):
+        found = {key: str(value) for key, value in json.loads(text).items()}
+    else:
+        parts = [line.partition("=") for line in text.splitlines()]
+        found = {key: value for key, separator, value in parts if separator}
     return {
         key: value
-        for key, separator, value in lines
-        if separator and any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+        for key, value in found.items()
+        if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
     }
 
 

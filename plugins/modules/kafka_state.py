@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kafka_client import Connection, LoginRefused, counted, login_of
+from ansible.module_utils.kafka_quorum import LATE
 
 DOCUMENTATION = r"""
 ---
@@ -28,7 +29,7 @@ options:
   quorum:
     description:
       - Whether the brokers agree among themselves on who leads (KRaft). The controller is the one that leads their
-        quorum then, and I(brokers) are its members.
+        quorum then.
     type: bool
     default: false
   polls: {description: How often the cluster has to be whole in a row., type: int, default: 3}
@@ -70,7 +71,6 @@ said: {description: Why there is no answer., type: str, returned: success}
 """
 ATTEMPT = 10.0  # seconds for one question
 PAUSE = 0.5  # seconds between two
-LATE = 3000  # milliseconds; a follower asks the leader twice a second at least
 Partitions = dict[str, list[tuple[int, int, int]]]
 
 
@@ -106,9 +106,9 @@ def others(told: dict[str, Any], brokers: list[int]) -> dict[int, dict[str, Any]
     }
 
 
-def late(voters: dict[int, int], brokers: list[int]) -> list[int]:
+def late(voters: dict[int, int]) -> list[int]:
     """Return the controllers that are not there or behind, of how many ms each is."""
-    return sorted(who for who in brokers if not 0 <= voters.get(who, -1) <= LATE)
+    return sorted(who for who, behind in voters.items() if not 0 <= behind <= LATE)
 
 
 def state(
@@ -138,7 +138,7 @@ def state(
         "controller": leader,
         "behind": behind(topics),
         "tight": tight(topics, {name: int(word) for name, word in words.items()}),
-        "late": late(voters, brokers) if quorum else [],
+        "late": late(voters),
         "others": others(told, brokers),
         "refused": False,
         "said": "",

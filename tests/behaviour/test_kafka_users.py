@@ -146,8 +146,8 @@ def test_the_controllers_let_the_brokers_own_user_in_alone(
     if kafka["mode"] != "kraft":
         pytest.skip("the brokers of this host work with ZooKeeper")
     config = properties(host, "/etc/kafka/server.properties")
-    places = (one.split("@") for one in config["controller.quorum.voters"].split(","))
-    address = dict(places)[config["node.id"]]
+    places = (one.split("://") for one in config["listeners"].split(","))
+    address = dict(places)["CONTROLLER"]
     ask = ("python3 -c %s %s %s %s", CONTROLLER, address, site["name"], site["password_file"])
     said = json.loads(host.check_output(*ask))
     assert said.pop("broker") is True

@@ -53,6 +53,7 @@ with socket.create_connection(("127.0.0.1", 2181), 5) as connection:
         answer += piece
 print(answer.decode())
 """
+QUORUM = "kafka-metadata-quorum.sh --command-config /etc/kafka/admin.properties --bootstrap-server"
 STARTED = "systemctl show --property=ExecMainStartTimestampMonotonic --value"
 
 
@@ -120,6 +121,20 @@ class Cluster(Together):
                 return dict(first)
             assert time.monotonic() < end, [first, *others]
             time.sleep(0.5)  # between two looks; the assertion above ends them
+
+    def controllers(self) -> list[int]:
+        """Return the brokers that have a say in who leads (KRaft), as Kafka's own tool tells it."""
+        name, address = next(iter(self.addresses.items()))
+        said = self.output(name, *QUORUM.split(), f"{address}:9092", "describe", "--replication")
+        rows = [line.split() for line in said.splitlines()[1:]]
+        return sorted(int(row[0]) for row in rows if row[-1] in ("Leader", "Follower"))
+
+    def swap(self, away: str, back: str) -> None:
+        """Stop all brokers, put their data aside under one name, and take those of another, if there are any."""
+        for name in self.addresses:
+            self.output(name, "systemctl", "stop", "kafka.service")
+            swap = f"cd /var/lib/kafka; mv data {away}; mv {back} data || true"
+            self.output(name, "sh", "-c", swap)
 
     @property
     def brokers_at(self) -> str:

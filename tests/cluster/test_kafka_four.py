@@ -77,7 +77,7 @@ def test_an_upgrade_to_kafka_4_loses_nothing(cluster: Cluster, renewed: None) ->
     assert judged("upgrade to Kafka 4", sent)["failed"] == {}
     rolled(cluster, before)
     has = features(cluster)
-    assert (has["metadata.version"], has["kraft.version"]) == ("3.9-IV0", "0")
+    assert (has["metadata.version"], has["kraft.version"]) == ("3.9-IV0", "1")
     before = cluster.started("kafka")
     with cluster.sending() as sent:
         run = cluster.play("finalize", **FOUR)
@@ -86,7 +86,7 @@ def test_an_upgrade_to_kafka_4_loses_nothing(cluster: Cluster, renewed: None) ->
     assert cluster.started("kafka") == before
     has = features(cluster)
     assert has["metadata.version"].startswith("4.4-")
-    assert has["kraft.version"] == "0"
+    assert has["kraft.version"] == "1"
     again = cluster.play("finalize", **FOUR)
     assert again.code == 0
     assert not re.search(r" [1-9][0-9]* changed", again.output)

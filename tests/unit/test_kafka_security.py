@@ -10,6 +10,7 @@ from plugins.filter.kafka import (
     kafka_jaas,
     kafka_listeners,
     kafka_login,
+    kafka_places,
     kafka_security,
     kafka_security_rules,
     loopback,
@@ -158,15 +159,21 @@ def test_a_broker_without_zookeeper_is_a_controller_too() -> None:
         "PLAINTEXT:PLAINTEXT",
         "CONTROLLER:PLAINTEXT",
     ]
-    assert lines["controller.quorum.voters"] == ["1@127.0.0.1:9093"]
+    assert lines["controller.quorum.bootstrap.servers"] == ["127.0.0.1:9093"]
     named = settings(mode="kraft", advertised_address="k1", address="10.0.0.1", node_id=4, **TLS)
-    assert kafka_security(named)["controller.quorum.voters"] == ["4@k1:9093"]
+    lines = kafka_security(named)
+    assert lines["controller.quorum.bootstrap.servers"] == ["k1:9093"]
+    assert "CONTROLLER://k1:9093" in lines["advertised.listeners"]
+    lines = kafka_security({**named, "fixed": True})
+    assert lines["controller.quorum.voters"] == ["4@k1:9093"]
+    assert "controller.quorum.bootstrap.servers" not in lines
+    assert kafka_places(settings(mode="zookeeper")) == []
 
 
 def test_controllers_know_one_another_by_tls_and_the_brokers_own_password() -> None:
     brokers = [{"id": 1, "host": "10.0.0.1"}, {"id": 2, "host": "fd00::2"}]
     lines = kafka_security(asking(mode="kraft", brokers=brokers, address="10.0.0.1", **TLS))
-    assert lines["controller.quorum.voters"] == ["1@10.0.0.1:9093", "2@[fd00::2]:9093"]
+    assert lines["controller.quorum.bootstrap.servers"] == ["10.0.0.1:9093", "[fd00::2]:9093"]
     assert "CONTROLLER:SASL_SSL" in lines["listener.security.protocol.map"]
     assert lines["sasl.mechanism.controller.protocol"] == "PLAIN"
     assert lines["listener.name.controller.sasl.enabled.mechanisms"] == "PLAIN"
