@@ -65,6 +65,8 @@ TYPED = (
 # What needs no host, and how it is run: a processor that waits for a host is theirs.
 ASIDE = ("unit", "lint", "demo")
 YIELDING = ("nice", "-n", "10")
+# What begins on images without the packages that the others' have, which are made meanwhile.
+BARE = ("default", "debian12")
 QUICK = [f"tests/behaviour/test_{name}.py" for name in ("routing", "daphne", "notifications")]
 
 
@@ -379,25 +381,59 @@ def timed(name: str, step: Callable[[Outcome], None]) -> Outcome:
     return outcome
 
 
-def set_up() -> Path:
-    """Set up the control node with its two environments; return the one that drives most hosts.
+def set_up(*options: str, env: dict[str, str] | None = None) -> None:
+    """Set up what options of tools.setup say.
+
+    Raises:
+        ToolError: it did not finish; the reason is printed.
+    """
+    command = [sys.executable, "-m", "tools.setup", *options]
+    if subprocess.run(command, cwd=ROOT, check=False, env=env).returncode:
+        raise ToolError("The set-up did not finish; the reason stands above.")
+
+
+def environments() -> Path:
+    """Make the two environments; return the one that drives most hosts.
 
     That is Debian's own Python 3.11, which takes a fifth less processor time for a run than one that was built without
     its profile. Where it is missing, every step runs with the newest.
     """
-    command = [sys.executable, "-m", "tools.setup"]
-    if subprocess.run([*command, "--tests"], cwd=ROOT, check=False).returncode:
-        raise ToolError("The set-up did not finish; the reason stands above.")
+    set_up("--venv-only")
     env = {key: value for key, value in os.environ.items() if key != "PYTHON"}
     try:
         find_python("3.11")
     except ToolError:
         say("no Python 3.11 here: every step runs with the newest Python")
         return ROOT / ".venv"
-    old = [*command, "--venv-only", "--python", "3.11", "--venv", OLD_VENV.name]
-    if subprocess.run(old, cwd=ROOT, env=env, check=False).returncode:
-        raise ToolError("Python 3.11's environment could not be made; the reason stands above.")
+    set_up("--venv-only", "--python", "3.11", "--venv", OLD_VENV.name, env=env)
     return OLD_VENV
+
+
+def run_steps(chosen: dict[str, Callable[[Outcome], None]]) -> list[Outcome]:
+    """Run steps, each once what it takes is set up: what needs no host first, then what takes bare images alone.
+
+    A set-up that fails counts as a step that does, beside those that have begun.
+    """
+    hosts = set(chosen) - set(ASIDE)
+    beside = [name for name in chosen if name in ASIDE] if hosts else []
+    bare = [name for name in chosen if name in BARE]
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(int(LANES) + bool(beside)) as pool:
+        # the lane that has those takes what is left of the others after them
+        first = pool.submit(lambda: [timed(name, chosen[name]) for name in beside])
+        others = []
+        try:
+            for names, options in ((bare, []), ([*set(chosen) - {*beside, *bare}], ["--tests"])):
+                if hosts and (names or options):
+                    set_up(*options)
+                others += [
+                    pool.submit(timed, name, chosen[name]) for name in chosen if name in names
+                ]
+        except ToolError as error:
+            outcomes.append(Outcome("set-up"))
+            outcomes[0].check(str(error), False)
+        outcomes += [step.result() for step in others] + first.result()
+    return outcomes
 
 
 def closing_line(passed: int, failed: int) -> None:
@@ -415,28 +451,26 @@ def main() -> int:
     SUMMARY.unlink(missing_ok=True)
     wanted = sys.argv[1:]
     only_style = bool(wanted) and set(wanted) <= {"lint", "unit"}
-    if only_style:
-        # Neither an engine nor an image is needed for these.
-        install_packages({name: PACKAGES[name] for name in ("git", "shellcheck")})
-        command = [sys.executable, "-m", "tools.setup", "--venv-only"]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
-            raise ToolError("The set-up did not finish; the reason stands above.")
+    # what unit and lint take, on a machine without an engine too
+    install_packages({name: PACKAGES[name] for name in ("git", "shellcheck")})
     new = ROOT / ".venv"
-    old = new if only_style else set_up()
+    if only_style:
+        set_up("--venv-only")
+    old = new if only_style else environments()
     # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
-        "single": scenario(
-            "single",
-            old,
-            then=("releases", "mutations", "interruptions", "alerts", "move"),
-            soaked=("test_kafka_users", "test_messaging"),
-        ),
         "default": scenario("default", old, then=("attacks", "refusals", "removal")),
         "debian12": scenario(
             "debian12",
             new,
             then=("attacks:core", "faults"),
             soaked=("test_browser", "test_workers", "releases"),
+        ),
+        "single": scenario(
+            "single",
+            old,
+            then=("releases", "mutations", "interruptions", "alerts", "move"),
+            soaked=("test_kafka_users", "test_messaging"),
         ),
         "cluster": scenario("cluster", old),
         "web": scenario("web", old),
@@ -468,14 +502,7 @@ def main() -> int:
             f"No such step: {', '.join(sorted(unknown))}. There are: {', '.join(steps | alone)}."
         )
     chosen = {name: step for name, step in (steps | alone).items() if name in (wanted or steps)}
-    beside = [name for name in chosen if name in ASIDE] if set(chosen) - set(ASIDE) else []
-    with ThreadPoolExecutor(int(LANES) + bool(beside)) as pool:
-        # the lane that has those takes what is left of the others after them
-        first = pool.submit(lambda: [timed(name, chosen[name]) for name in beside])
-        others = [
-            pool.submit(timed, name, step) for name, step in chosen.items() if name not in beside
-        ]
-        outcomes = [step.result() for step in others] + first.result()
+    outcomes = run_steps(chosen)
 
     print()
     for outcome in outcomes:

@@ -23,7 +23,7 @@ description:
   - Compares the levels of features (KIP-584), of which C(metadata.version) is one, that a broker knows with those that
     the cluster has. Brokers of the version before can't run with higher ones, so nothing raises them by itself.
   - C(kraft.version) stays as it is. With 0 the controllers are those of C(controller.quorum.voters), by their numbers;
-    with 1 they are bound to their disks, and one that comes back with an empty disk is none.
+    with 1 they are those that the module M(kafka_quorum) has given a say, bound to their disks.
 options:
   bootstrap_servers: {description: "The broker to ask, as C(host:port).", type: str, required: true}
   config:
