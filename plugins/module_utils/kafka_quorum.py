@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible.module_utils.kafka_client import (
     Connection,
@@ -145,6 +145,11 @@ def step(leader: int, found: Sequence[Member], brokers: Sequence[int]) -> Member
         going = [one for one in staying if one.number != leader][room:]
     going.sort(key=lambda one: one.number == leader)
     return going[0] if going else None
+
+
+def changed(found: Sequence[Member], member: Member) -> list[Member]:
+    """Return all that follow the leader as they would be once a say has changed."""
+    return [replace(one, votes=not one.votes) if one is member else one for one in found]
 
 
 def lacking(found: Sequence[Member], brokers: Sequence[int]) -> list[int]:

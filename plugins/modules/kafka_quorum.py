@@ -7,11 +7,10 @@ import base64
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kafka_client import Connection, login_of
-from ansible.module_utils.kafka_quorum import Member, change, lacking, members, step
+from ansible.module_utils.kafka_quorum import Member, change, changed, lacking, members, step
 
 DOCUMENTATION = r"""
 ---
@@ -33,7 +32,7 @@ options:
     type: list
     elements: str
     required: true
-  timeout: {description: Seconds to wait for the brokers and for each change., type: int, default: 60}
+  timeout: {description: Seconds to wait for the brokers and what they agree on., type: int, default: 120}
 author:
   - The Switchboard authors
 """
@@ -51,7 +50,6 @@ controllers: {description: The brokers that have a say., type: list, elements: i
 """
 ATTEMPT = 10.0  # seconds for one question
 PAUSE = 0.5  # seconds between two
-CHANGES = 12  # more than any cluster needs
 
 
 def lines(found: Sequence[Member]) -> str:
@@ -70,63 +68,48 @@ def main() -> None:
             "bootstrap_servers": {"type": "str", "required": True},
             "config": {"type": "path", "default": ""},
             "places": {"type": "list", "elements": "str", "required": True},
-            "timeout": {"type": "int", "default": 60},
+            "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
     options = module.params
     login = login_of(options["config"]) if options["config"] else {}
-    places = {
-        int(number): place for number, _, place in (one.partition("@") for one in options["places"])
-    }
-    brokers, server = list(places), options["bootstrap_servers"]
-    end, changes = time.monotonic() + options["timeout"], 0
+    pairs = (place.partition("@") for place in options["places"])
+    places = {int(number): place for number, _, place in pairs}
+    end = time.monotonic() + options["timeout"]
     before: list[Member] | None = None
     found: list[Member] = []
-
-    def told(**more: Any) -> None:
-        header = "controllers of Kafka"
-        diff = {
-            "before_header": header,
-            "after_header": header,
-            "before": lines(before or []),
-            "after": lines(found),
-        }
-        voters = sorted(one.number for one in found if one.votes)
-        module.exit_json(changed=changes > 0, controllers=voters, diff=diff, **more)
-
+    patience = ATTEMPT + options["timeout"]
     while True:
-        said, missing = "", brokers
         try:
-            with Connection(server, login, ATTEMPT + options["timeout"]) as connection:
+            with Connection(options["bootstrap_servers"], login, patience) as connection:
                 leader, found = members(connection)
                 before = found if before is None else before
-                missing, due = lacking(found, brokers), step(leader, found, brokers)
-                if due and module.check_mode:
-                    changes = 1
-                    told(would=f"{'remove' if due.votes else 'add'} {due.number}")
-                if due and changes < CHANGES:
+                due, missing = step(leader, found, [*places]), lacking(found, [*places])
+                if due and not module.check_mode:
                     change(connection, due, places.get(due.number, ""), options["timeout"])
-                    changes, end = changes + 1, time.monotonic() + options["timeout"]
-                    continue
-                if not due and not missing:
-                    told()
+                elif not due and not missing:
+                    break
+                said = f"without {', '.join(map(str, missing))}, or these are behind"
         except (OSError, ValueError, struct.error) as error:
             said = str(error) or type(error).__name__
         if module.check_mode:  # of brokers that are to be made, or to be asked in another way
-            told()
+            while found and (due := step(leader, found, [*places])):
+                found = changed(found, due)
+            break
         if time.monotonic() >= end:
             module.fail_json(
-                msg=f"kafka_brokers is {', '.join(options['places'])}: "
-                + (f"the controllers could not be changed: {said}. " if said else "")
-                + (
-                    f"without {', '.join(map(str, missing))} not enough of them agree on who leads. "
-                    if missing and not said
-                    else ""
-                )
-                + "Look at `journalctl -u kafka` there, and run this again."
+                msg=f"kafka_brokers is {', '.join(options['places'])}: the controllers can't be those of these brokers: "
+                f"{said}. Look at `journalctl -u kafka` there, and run this again."
             )
         time.sleep(PAUSE)  # until the brokers are there, or the time is over
+    was, now = lines(before or []), lines(found)
+    header = "controllers of Kafka"
+    module.exit_json(
+        changed=was != now,
+        controllers=sorted(one.number for one in found if one.votes),
+        diff={"before_header": header, "after_header": header, "before": was, "after": now},
+    )
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def told(job):
     except TimeoutError:  # of an answer that a future waits for
         return {"refused": "_TIMED_OUT"}
 
-with ThreadPoolExecutor(16) as pool:
+with ThreadPoolExecutor(24) as pool:
     print(json.dumps([list(pool.map(told, jobs)) for jobs in json.loads(sys.argv[1])]))
 """
 

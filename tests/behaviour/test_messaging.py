@@ -6,6 +6,7 @@ test writes goes into a topic of its own, which it removes again.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.behaviour.conftest import comes_back_after_a_kill, journal, main_pid
-from tests.behaviour.kafka import LOGIN, client, properties, servers_of
+from tests.behaviour.kafka import LOGIN, client, clients, properties, servers_of
 
 FOUR_LETTERS = """
 import socket, sys
@@ -26,6 +27,16 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as co
     while piece := connection.recv(4096):
         answer += piece
 print(answer.decode())
+"""
+# Several of Kafka's tools at the same time, by name: what each says when it is asked for its options.
+HELPS = """
+import json, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+def ask(tool):
+    done = subprocess.run([tool, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return tool, done.stdout + done.stderr
+with ThreadPoolExecutor() as pool:
+    print(json.dumps(list(pool.map(ask, sys.argv[1:]))))
 """
 
 
@@ -237,12 +248,27 @@ def test_nobody_else_may_move_its_data(host: Host, service: tuple[str, str]) -> 
 # -- Kafka -------------------------------------------------------------------------------------------
 
 
-def test_a_record_goes_through(host: Host, kafka_servers: str, own_topic: str) -> None:
-    """A record that is sent to Kafka comes out of it."""
+@pytest.fixture(scope="module")
+def sent(host: Host, kafka_servers: str) -> dict[str, Any]:
+    """Return what became of a record to a topic that is there, and of one to a topic that is not."""
+    there, unknown = (f"switchboard-test-{uuid.uuid4()}" for _ in range(2))
     value = f"record {uuid.uuid4()}"
-    said = client(host, kafka_servers, do="produce", topic=own_topic, value=value)
-    assert said == ["delivered"], journal(host, "kafka.service")
-    assert client(host, kafka_servers, do="consume", topic=own_topic) == value
+    produce = {"do": "produce", "value": value}
+    _, (good, lost), (read, topics), _ = clients(
+        host,
+        kafka_servers,
+        [{"do": "create", "topic": there}],
+        [{**produce, "topic": there}, {**produce, "topic": unknown, "seconds": 4}],
+        [{"do": "consume", "topic": there}, {"do": "list"}],
+        [{"do": "delete", "topic": there}],
+    )
+    return {"good": good, "same": read == value, "lost": lost, "made": unknown in topics}
+
+
+def test_a_record_goes_through(host: Host, sent: dict[str, Any]) -> None:
+    """A record that is sent to Kafka comes out of it."""
+    assert sent["good"] == ["delivered"], journal(host, "kafka.service")
+    assert sent["same"]
 
 
 def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic: str) -> None:
@@ -266,20 +292,26 @@ def test_kafkas_own_tools_are_at_hand(host: Host, kafka_servers: str, own_topic:
     assert own_topic in listed.split()
 
 
-@pytest.mark.parametrize(
-    "tool",
-    [
-        "kafka-broker-api-versions.sh",
-        "kafka-configs.sh",
-        "kafka-consumer-groups.sh",
-        "kafka-reassign-partitions.sh",
-        "kafka-storage.sh",
-    ],
+TOOLS = (
+    "kafka-broker-api-versions.sh",
+    "kafka-configs.sh",
+    "kafka-consumer-groups.sh",
+    "kafka-reassign-partitions.sh",
+    "kafka-storage.sh",
 )
-def test_each_tool_finds_its_class(host: Host, kafka_servers: str, tool: str) -> None:
+
+
+@pytest.fixture(scope="module")
+def helps(host: Host, kafka_servers: str) -> dict[str, str]:
+    """Return what each of Kafka's tools says of itself; they start at the same time."""
+    done = host.check_output(f"python3 -c %s {' '.join(TOOLS)}", HELPS)
+    return dict(json.loads(done))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_each_tool_finds_its_class(helps: dict[str, str], tool: str) -> None:
     """Each of Kafka's tools starts."""
-    done = host.run(f"{tool} --help </dev/null")
-    said = done.stdout + done.stderr
+    said = helps[tool]
     assert "usage" in said.lower() or "option" in said.lower()
     assert "ClassNotFound" not in said
     assert "NoClassDefFound" not in said
@@ -327,12 +359,10 @@ def test_the_brokers_agree_among_themselves(
     assert all(lag < 100 for _, lag in states.values()), states
 
 
-def test_topics_are_not_made_by_asking_for_them(host: Host, kafka_servers: str) -> None:
+def test_topics_are_not_made_by_asking_for_them(sent: dict[str, Any]) -> None:
     """Kafka makes no topic because somebody asks for it."""
-    topic = f"switchboard-test-{uuid.uuid4()}"
-    said = client(host, kafka_servers, seconds=4, do="produce", topic=topic, value="lost")
-    assert said in (["UNKNOWN_TOPIC_OR_PART"], ["_UNKNOWN_TOPIC"], ["_MSG_TIMED_OUT"])
-    assert topic not in client(host, kafka_servers, do="list")
+    assert sent["lost"] in (["UNKNOWN_TOPIC_OR_PART"], ["_UNKNOWN_TOPIC"], ["_MSG_TIMED_OUT"])
+    assert not sent["made"]
 
 
 def test_topics_are_as_declared(host: Host, kafka_servers: str, deployed: dict[str, Any]) -> None:

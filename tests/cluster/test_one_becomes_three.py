@@ -55,7 +55,9 @@ def test_one_server_becomes_three_that_bear_its_loss(cluster: Cluster, one: Clus
     assert run.code != 0
     run.says("kafka_rolling is True: brokers talk to one another by SASL_PLAINTEXT")
     # as docs/cluster.md says
-    run = cluster.play("messaging", kafka_rolling=False, kafka_properties={"min.insync.replicas": 1})
+    run = cluster.play(
+        "messaging", kafka_rolling=False, kafka_properties={"min.insync.replicas": 1}
+    )
     assert run.code != 0
     run.says(
         "it has 1, and this moves none.", "playbooks/rebalance.yml with -e kafka_move_replicas=3"

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.kafka_client import KafkaError, compact, compact_array
-from ansible.module_utils.kafka_quorum import Member, change, lacking, members, step, wanted
+from ansible.module_utils.kafka_quorum import (
+    Member,
+    change,
+    changed,
+    lacking,
+    members,
+    step,
+    wanted,
+)
 
 from plugins.filter.kafka_quorum import (
     controllers,
@@ -80,8 +88,7 @@ def all_steps(found: list[Member], brokers: list[int], leader: int = 1) -> list[
     done = []
     while one := step(leader, found, brokers):
         done.append(f"{'-' if one.votes else '+'}{one.number}")
-        found = [other for other in found if other is not one]
-        found += [] if one.votes else [Member(one.number, one.disk, 0, True)]
+        found = changed(found, one)
         assert len(done) < 10
     return done
 
