@@ -90,7 +90,8 @@ def main() -> None:
                     change(connection, due, places.get(due.number, ""), options["timeout"])
                 elif not due and not missing:
                     break
-                said = f"without {', '.join(map(str, missing))}, or these are behind"
+                numbers = ", ".join(map(str, missing))
+                said = f"without {numbers}, or these are behind" if missing else "it took too long"
         except (OSError, ValueError, struct.error) as error:
             said = str(error) or type(error).__name__
         if module.check_mode:  # of brokers that are to be made, or to be asked in another way
@@ -99,8 +100,8 @@ def main() -> None:
             break
         if time.monotonic() >= end:
             module.fail_json(
-                msg=f"kafka_brokers is {', '.join(options['places'])}: the controllers can't be those of these brokers: "
-                f"{said}. Look at `journalctl -u kafka` there, and run this again."
+                msg=f"kafka_brokers is {', '.join(options['places'])}: the controllers can't be those of these: {said}. "
+                "Look at `journalctl -u kafka` there, and run this again."
             )
         time.sleep(PAUSE)  # until the brokers are there, or the time is over
     was, now = lines(before or []), lines(found)
