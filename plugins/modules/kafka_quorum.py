@@ -79,6 +79,7 @@ def main() -> None:
     end = time.monotonic() + options["timeout"]
     before: list[Member] | None = None
     found: list[Member] = []
+    named = ", ".join(options["places"])
     patience = ATTEMPT + options["timeout"]
     while True:
         try:
@@ -100,7 +101,7 @@ def main() -> None:
             break
         if time.monotonic() >= end:
             module.fail_json(
-                msg=f"kafka_brokers is {', '.join(options['places'])}: the controllers can't be those of these: {said}. "
+                msg=f"kafka_brokers is {named}: the controllers can't be those of these: {said}. "
                 "Look at `journalctl -u kafka` there, and run this again."
             )
         time.sleep(PAUSE)  # until the brokers are there, or the time is over
