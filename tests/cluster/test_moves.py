@@ -135,10 +135,14 @@ def four(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with another host in the inventory, fresh and empty."""
     last, address = list(cluster.addresses.items())[-1]
     name, address = last.replace("-3", "-4"), f"{address[:-1]}4"
-    host = {name: {"ansible_connection": "community.docker.docker", "switchboard_address": address}}
+    # those behind a host that is taken out keep their numbers
+    hosts: dict[str, dict[str, Any]] = {
+        one: {"kafka_node_id": number} for number, one in enumerate([*cluster.addresses, name], 1)
+    }
+    hosts[name] |= {"ansible_connection": "community.docker.docker", "switchboard_address": address}
     path = Path(cluster.inventory) / "zz-fourth.yml"
     group: dict[str, Any] = {"hosts": {name: {}}}
-    content = {"test_hosts": group, "kafka": group, "switchboard": {"hosts": host}}
+    content = {"test_hosts": group, "kafka": group, "switchboard": {"hosts": hosts}}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     remove = ["docker", "rm", "--force", "--volumes", name]
     subprocess.run(remove, check=False, capture_output=True)
