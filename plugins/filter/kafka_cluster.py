@@ -180,9 +180,10 @@ def kafka_switch_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
         wanted: what it shall say.
     """
     before, after = between(running), between(wanted)
-    if running.get(VOTERS) and wanted.get(VOTERS) and running[VOTERS] != ",".join(wanted[VOTERS]):
+    was, shall = running.get(VOTERS, ""), wanted.get(VOTERS, [])
+    if was and shall and {*was.split(",")} != {*shall}:
         return (
-            f"controllers know one another as {running[VOTERS]}, and would as {','.join(wanted[VOTERS])}, where "
+            f"controllers know one another as {was}, and would as {','.join(shall)}, where "
             "those that are not restarted yet do not look for them."
         )
     if running and LOGGED_IN in wanted and LOGGED_IN not in running:

@@ -128,4 +128,6 @@ def test_where_controllers_look_for_one_another_is_not_changed_one_by_one() -> N
     written = {"controller.quorum.voters": "1@10.0.0.1:9093,2@10.0.0.2:9095"}
     fault = kafka_switch_fault(written, QUORUM)
     assert "2@10.0.0.2:9095, and would as 1@10.0.0.1:9093,2@10.0.0.2:9093" in fault
+    turned = {"controller.quorum.voters": "2@10.0.0.2:9093,1@10.0.0.1:9093"}
+    assert kafka_switch_fault(turned, QUORUM) == ""
     assert kafka_switch_fault(written, OLD) == kafka_switch_fault(OLD, {**OLD, **QUORUM}) == ""
