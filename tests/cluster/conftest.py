@@ -130,8 +130,10 @@ class Cluster(Together):
         return sorted(int(row[0]) for row in rows if row[-1] in ("Leader", "Follower"))
 
     def swap(self, away: str, back: str) -> None:
-        """Stop all brokers, put their data aside under one name, and take those of another, if there are any."""
+        """Kill all brokers, put their data aside under one name, and take those of another, if there are any."""
         for name in self.addresses:
+            # the last ones of a quorum that is gone would wait for it
+            self.output(name, "systemctl", "kill", "--signal=KILL", "kafka.service")
             self.output(name, "systemctl", "stop", "kafka.service")
             swap = f"cd /var/lib/kafka; mv data {away}; mv {back} data || true"
             self.output(name, "sh", "-c", swap)
