@@ -135,8 +135,9 @@ def kafka_security(settings: Mapping[str, Any]) -> dict[str, Any]:
         "advertised.listeners": [
             f"{one['name']}://{one['advertised']}:{one['port']}"
             for one in every
+            # a controller that the others are told of, where that is not where it listens
             if one in listeners
-            or one["advertised"] != one["address"]  # of a controller: where it is told otherwise
+            or (one["advertised"] != one["address"] and not settings.get("fixed"))
         ],
     }
     if any(one["name"] != "PLAINTEXT" for one in every):

@@ -67,6 +67,16 @@ def kafka_cluster_id(hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any],
     return _uuid(json.dumps(brokers if len(brokers) > 1 else name, sort_keys=True, default=str))
 
 
+def _fixed(host: Mapping[str, Any]) -> bool:
+    """Say whether the controllers of a broker's cluster are a fixed list, by its disk."""
+    state = _lines(host, "quorum-state")
+    if not _lines(host, "meta.properties") or state.get("data_version") == "1":
+        return False
+    # one that has only begun to ask the others has 0 too, and an empty list
+    told = state.get("currentVoters", "[]") != "[]"
+    return told or VOTERS in _lines(host, "server.properties")
+
+
 def kafka_quorum(
     hosts: Iterable[Mapping[str, Any]], brokers: Sequence[Any], name: str, places: Sequence[str]
 ) -> dict[str, Any]:
@@ -84,13 +94,7 @@ def kafka_quorum(
     """
     hosts = list(hosts)
     members = _members(hosts, brokers, name)
-    # a broker that has only begun to ask writes 0 into its state, wherever the others are
-    fixed = any(
-        VOTERS in _lines(host, "server.properties")
-        and _lines(host, "meta.properties")
-        and _lines(host, "quorum-state").get("data_version") != "1"
-        for host in members.values()
-    )
+    fixed = any(_fixed(host) for host in members.values())
     if fixed:
         return {"fixed": True, "format": []}
     begun = any(_lines(host, "quorum-state") for host in members.values())
@@ -116,7 +120,7 @@ def voters(lines: Mapping[str, Any]) -> dict[str, str]:
 
 
 def kafka_voters_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) -> str:
-    """Return why the controllers of a fixed list can not be those that are wanted, or an empty text.
+    """Return why the controllers can not be those that are wanted, or an empty text.
 
     One that is alone under another number is seen by its disk.
 
@@ -124,6 +128,12 @@ def kafka_voters_fault(running: Mapping[str, str], wanted: Mapping[str, Any]) ->
         running: what the host's server.properties says; nothing where there is none.
         wanted: what it shall say.
     """
+    servers = running.get(SERVERS, "").split(",")
+    if len(servers) > 1 and len(wanted.get(SERVERS, servers)) == 1:
+        return (
+            f"this broker agrees on who leads with those at {', '.join(servers)}, and would look for nobody "
+            "from now on, whether it has a say or not."
+        )
     before, after = voters(running), voters(wanted)
     if not before or not after or before.keys() == after.keys() or len(before) == len(after) == 1:
         return ""
@@ -183,36 +193,15 @@ def kafka_disk_rules(
             "nobody knows what the others have.",
             "Run it without --limit, with all of them reachable.",
         )
-    lost, before = _lost(members, brokers, empty)
-    if known and 2 * len(lost) > before:
+    # where the list is not fixed, new ones ask those that have a say, and never agree without them
+    if known and 2 * len(empty) > len(brokers) and any(_fixed(host) for host in members.values()):
         return broken(
             "brokers",
             value,
-            f"{', '.join(lost)} have no data, and without them the others do not agree on who leads.",
+            f"{', '.join(empty)} have no data, and would agree without the others on a cluster without topics.",
             f"Bring back the disk of enough of them, or move {folder} away on all to start with empty ones.",
         )
     return []
-
-
-def _lost(
-    members: Mapping[str, Mapping[str, Any]],
-    brokers: Sequence[Mapping[str, Any]],
-    empty: Sequence[str],
-) -> tuple[list[str], int]:
-    """Return the hosts with an empty disk that were of the cluster before, and how many brokers it had."""
-    places: set[str] = set()
-    for host in members.values():
-        if _lines(host, "meta.properties"):
-            told = _lines(host, "server.properties")
-            places |= {place.rpartition(":")[0] for place in voters(told).values()}
-            places |= {place.rpartition(":")[0] for place in told.get(SERVERS, "").split(",")}
-    places -= {""}
-    if not places:
-        return list(empty), len(brokers)
-    at = {int(one["id"]): str(one["host"]).strip("[]") for one in brokers}
-    there = {place.strip("[]") for place in places}
-    lost = [one for one in empty if at.get(int(members[one]["__kafka_settings"]["id"])) in there]
-    return lost, len(there)
 
 
 class FilterModule:

@@ -122,6 +122,8 @@ def wanted(brokers: int) -> int:
 def step(leader: int, found: Sequence[Member], brokers: Sequence[int]) -> Member | None:
     """Return whose say is to change next, or None where nobody's is, or nobody's can.
 
+    Nobody loses a say where those that are there would no longer be more than half of the others.
+
     Args:
         leader: the number of the one that leads.
         found: all that follow it or should.
@@ -129,37 +131,45 @@ def step(leader: int, found: Sequence[Member], brokers: Sequence[int]) -> Member
     """
     voters = [one for one in found if one.votes]
     readers = {one.number: one for one in found if not one.votes and one.there}
-    # one that came back with an empty disk
-    for one in voters:
-        if one.number in readers and one.number in brokers:
-            return one
     staying = [one for one in voters if one.number in brokers]
     room = wanted(len(brokers)) - len(staying)
-    if room > 0:
+    # one that came back with an empty disk
+    going = [one for one in staying if one.number in readers]
+    if not going and room > 0:
         for number in brokers:
             if number in readers:
                 return readers[number]
-    # the one that leads comes last, so that one election does
-    going = [one for one in voters if one.number not in brokers]
+    if not going:
+        # while nobody is in its place, one that is there keeps its say
+        going = [one for one in voters if one not in staying and not (room > 0 and one.there)]
     if not going and room < 0:
         going = [one for one in staying if one.number != leader][room:]
-    going.sort(key=lambda one: one.number == leader)
-    return going[0] if going else None
+        going += [one for one in staying if not one.there]
+    # the one that leads comes last, so that one election does, and those that are away first
+    for one in sorted(going, key=lambda one: (one.there, one.number == leader)):
+        others = [other for other in voters if other is not one]
+        if 2 * sum(other.there for other in others) > len(others):
+            return one
+    return None
 
 
 def changed(found: Sequence[Member], member: Member) -> list[Member]:
     """Return all that follow the leader as they would be once a say has changed."""
-    return [replace(one, votes=not one.votes) if one is member else one for one in found]
+    if member.votes:
+        return [one for one in found if one is not member]
+    return [replace(one, votes=True) if one is member else one for one in found]
 
 
-def lacking(found: Sequence[Member], brokers: Sequence[int]) -> list[int]:
-    """Return the brokers of which a say is missing: those that are not there, as far as that makes too few.
+def lacking(found: Sequence[Member], brokers: Sequence[int], expected: Sequence[int]) -> list[int]:
+    """Return the brokers that are not there, as far as too few that are have a say without them.
 
     Args:
         found: all that follow the leader or should.
         brokers: those that the cluster has.
+        expected: those of them that run, as far as is known.
     """
-    there = {one.number for one in found if one.votes and one.there}
-    if len(there.intersection(brokers)) >= wanted(len(brokers)):
+    there = {one.number for one in found if one.there}
+    voting = {one.number for one in found if one.there and one.votes}
+    if len(voting.intersection(brokers)) >= wanted(len(brokers)):
         return []
-    return [number for number in brokers if number not in there]
+    return [number for number in expected if number not in there]

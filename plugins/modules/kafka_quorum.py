@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_client import Connection, login_of
+from ansible.module_utils.kafka_client import Connection, LoginRefused, login_of
 from ansible.module_utils.kafka_quorum import Member, change, changed, lacking, members, step
 
 DOCUMENTATION = r"""
@@ -20,7 +20,7 @@ description:
   - For brokers that agree among themselves on who leads (KRaft), where the list of controllers is not fixed
     (C(kraft.version) 1). A controller of a broker that the cluster no longer has loses its say, one that came back with
     an empty disk is taken for what it is, and new ones get a say as long as their number is odd, five at most.
-  - One changes after the other. It waits until enough of I(brokers) are there, and fails where they do not come.
+  - One changes after the other. It waits until enough of I(expected) are there, and fails where they do not come.
 options:
   bootstrap_servers: {description: "The broker to ask, as C(host:port).", type: str, required: true}
   config:
@@ -31,6 +31,11 @@ options:
     description: Where the controllers of the cluster's brokers listen, each as C(id@host:port).
     type: list
     elements: str
+    required: true
+  expected:
+    description: The numbers of the brokers that run; the others are not waited for.
+    type: list
+    elements: int
     required: true
   timeout: {description: Seconds to wait for the brokers and what they agree on., type: int, default: 120}
 author:
@@ -43,6 +48,7 @@ EXAMPLES = r"""
     bootstrap_servers: "10.0.0.1:9092"
     config: /etc/kafka/admin.properties
     places: ["1@10.0.0.1:9093", "2@10.0.0.2:9093", "3@10.0.0.3:9093"]
+    expected: [1, 2, 3]
 """
 
 RETURN = r"""
@@ -50,6 +56,10 @@ controllers: {description: The brokers that have a say., type: list, elements: i
 """
 ATTEMPT = 10.0  # seconds for one question
 PAUSE = 0.5  # seconds between two
+REFUSED = (
+    "kafka_broker_password is hidden: brokers that run refuse the log-in of kafka_broker_user. Where it is another, "
+    "run playbooks/messaging.yml with -e kafka_rolling=false: all brokers stop for a moment, and begin with it."
+)
 
 
 def lines(found: Sequence[Member]) -> str:
@@ -68,6 +78,7 @@ def main() -> None:
             "bootstrap_servers": {"type": "str", "required": True},
             "config": {"type": "path", "default": ""},
             "places": {"type": "list", "elements": "str", "required": True},
+            "expected": {"type": "list", "elements": "int", "required": True},
             "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
@@ -86,13 +97,17 @@ def main() -> None:
             with Connection(options["bootstrap_servers"], login, patience) as connection:
                 leader, found = members(connection)
                 before = found if before is None else before
-                due, missing = step(leader, found, [*places]), lacking(found, [*places])
+                due = step(leader, found, [*places])
+                missing = lacking(found, [*places], options["expected"])
                 if due and not module.check_mode:
                     change(connection, due, places.get(due.number, ""), options["timeout"])
                 elif not due and not missing:
                     break
                 numbers = ", ".join(map(str, missing))
                 said = f"without {numbers}, or these are behind" if missing else "it took too long"
+        except LoginRefused:
+            if not module.check_mode:
+                module.fail_json(msg=REFUSED)
         except (OSError, ValueError, struct.error) as error:
             said = str(error) or type(error).__name__
         if module.check_mode:  # of brokers that are to be made, or to be asked in another way

@@ -113,9 +113,30 @@ def test_a_disk_that_was_lost_is_another_controller() -> None:
     assert all_steps(lost, [1, 2, 3]) == ["-3", "+3"]
     # nobody loses a say for being away
     assert all_steps(lost[:3], [1, 2, 3]) == []
-    assert lacking(lost[:3], [1, 2, 3]) == [3]
-    assert lacking([member(1), member(2, votes=False)], [1, 2]) == []
-    assert lacking([member(1), member(2, votes=False, late=-1)], [1, 2, 3]) == [2, 3]
+    # one number with two disks, both there
+    assert all_steps([*lost[:2], member(3), lost[3]], [1, 2, 3]) == ["-3", "+3"]
+
+
+def test_nobody_loses_a_say_whom_the_others_need() -> None:
+    away = [member(1), member(2, late=9000), member(3)]
+    assert all_steps(away, [1, 2]) == []
+    # before the one in its place is there
+    assert all_steps([member(1), member(2), member(3)], [1, 3, 4]) == []
+    # who is away goes before who is well, and a leaver that is away at once
+    five = [member(1), member(2, late=9000), member(3), member(4), member(5)]
+    assert all_steps(five, [1, 2, 3, 4]) == ["-5", "-2"]
+    assert all_steps(five, [1, 3, 4, 5]) == ["-2", "-5"]
+
+
+def test_brokers_that_run_are_waited_for() -> None:
+    away = [member(1), member(2), member(3, late=9000)]
+    assert lacking(away, [1, 2, 3], [1, 2, 3]) == [3]
+    assert lacking(away, [1, 2, 3], [1, 2]) == []
+    assert lacking([member(1), member(2, votes=False)], [1, 2], [1, 2]) == []
+    alone = [member(1), member(2, votes=False, late=-1)]
+    assert lacking(alone, [1, 2, 3], [1, 2, 3]) == [2, 3]
+    four = [*away, member(4, votes=False)]
+    assert lacking(four, [1, 2, 3, 4], [1, 2, 4]) == []
 
 
 # -- disks ---------------------------------------------------------------------------------------------------
@@ -176,27 +197,19 @@ def test_a_disk_of_another_mode_or_cluster_is_refused() -> None:
     assert "of different clusters (a: x; b: y)" in refused(disks(a="x", b="y", c=""))
 
 
-def test_new_brokers_are_not_the_most_of_a_cluster_that_has_data() -> None:
+def test_new_brokers_are_not_the_most_of_a_cluster_with_a_fixed_list() -> None:
+    for found, refused_by in (("", False), ("1", False), ("0", True)):
+        hosts = disks(a="", b="x", c="")
+        told = {"currentVoters": "[{'voterId': 1}]"} if refused_by else {}
+        settings_of(hosts[1])[STATE] = {"data_version": found, **told} if found else {}
+        assert ("kafka_brokers: a, c have no data" in refused(hosts, "b")) is refused_by
     assert refused(disks(a="", b="x", c="x")) == ""
-    assert "kafka_brokers: a, c have no data" in refused(disks(a="", b="x", c=""), "b")
     assert "a is new, and 2 of these 3 are in this run" in refused(disks(a="", b="x"))
     assert refused(disks(a="x", b="x")) == ""
 
 
 def settings_of(host: dict[str, Any]) -> dict[str, dict[str, str]]:
     return host["__looked"]["kafka"]["settings"]  # type: ignore[no-any-return]
-
-
-def test_brokers_that_were_never_there_are_not_missed() -> None:
-    one = disks(a="x", b="", c="")
-    assert "b, c have no data, and without them" in refused(one)
-    settings_of(one[0])[CONFIG] = {"controller.quorum.bootstrap.servers": "127.0.0.1:9093"}
-    assert refused(one) == refused(one, "b") == ""
-    all_three = "10.0.0.1:9093,10.0.0.2:9093,10.0.0.3:9093"
-    settings_of(one[0])[CONFIG] = {"controller.quorum.bootstrap.servers": all_three}
-    assert "b, c have no data, and without them" in refused(one, "b")
-    settings_of(one[0])[CONFIG] = {"controller.quorum.voters": ",".join(PLACES)}
-    assert "b, c have no data, and without them" in refused(one, "b")
 
 
 def quorum(hosts: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -242,8 +255,12 @@ def test_a_list_that_was_fixed_stays_until_kafka_has_let_it_go() -> None:
     new = disks(a="x", b="x", c="x")
     for host in new:
         servers = {"controller.quorum.bootstrap.servers": "10.0.0.1:9093"}
-        settings_of(host).update({CONFIG: servers, STATE: {"data_version": "0"}})
+        asked = {"data_version": "0", "currentVoters": "[]"}
+        settings_of(host).update({CONFIG: servers, STATE: asked})
     assert not quorum(new, "a")["fixed"]
+    # /etc was lost, the disk was not
+    settings_of(new[0]).update({CONFIG: {}, STATE: {**asked, "currentVoters": "[{'voterId': 1}]"}})
+    assert quorum(new, "b")["fixed"]
     gone = disks(a="")
     settings_of(gone[0])[CONFIG] = {"controller.quorum.voters": "1@127.0.0.1:9093"}
     assert not kafka_quorum(gone, [], "a", PLACES[:1])["fixed"]
@@ -261,3 +278,8 @@ def test_a_fixed_list_neither_grows_nor_shrinks() -> None:
     assert kafka_voters_fault({}, FIXED) == kafka_voters_fault({"listeners": ""}, FIXED) == ""
     free = {"controller.quorum.bootstrap.servers": ["10.0.0.1:9093"]}
     assert kafka_voters_fault(written, free) == ""
+    two = {"controller.quorum.bootstrap.servers": "10.0.0.1:9093,10.0.0.2:9093"}
+    assert "would look for nobody from now on" in kafka_voters_fault(two, free)
+    assert kafka_voters_fault({"controller.quorum.bootstrap.servers": "127.0.0.1:9093"}, free) == ""
+    three = {"controller.quorum.bootstrap.servers": [f"10.0.0.{one}:9093" for one in (1, 2, 3)]}
+    assert kafka_voters_fault(two, three) == kafka_voters_fault(two, FIXED) == ""

@@ -167,6 +167,7 @@ def test_a_broker_without_zookeeper_is_a_controller_too() -> None:
     lines = kafka_security({**named, "fixed": True})
     assert lines["controller.quorum.voters"] == ["4@k1:9093"]
     assert "controller.quorum.bootstrap.servers" not in lines
+    assert "CONTROLLER" not in str(lines["advertised.listeners"])
     assert kafka_places(settings(mode="zookeeper")) == []
 
 
