@@ -93,7 +93,8 @@ def change(connection: Connection, member: Member, place: str, timeout: float) -
     Raises:
         KafkaError: the others did not agree, or not in time.
     """
-    cluster, who = varied(None), struct.pack(">i16s", member.number, member.disk)
+    # no name of the cluster: there is one
+    cluster, who = b"\0", struct.pack(">i16s", member.number, member.disk)
     if member.votes:
         answer = connection.ask(REMOVE_RAFT_VOTER, 0, cluster + who, flexible=True)
     else:
@@ -107,11 +108,6 @@ def change(connection: Connection, member: Member, place: str, timeout: float) -
     code, said = answer.take(">h"), answer.text()
     if code:
         raise KafkaError(f"controller {member.number}", code, said or None)
-
-
-def varied(text: str | None) -> bytes:
-    """Return a text, or null, as a flexible version writes it."""
-    return b"\0" if text is None else compact(text.encode())
 
 
 def wanted(brokers: int) -> int:

@@ -175,7 +175,7 @@ def test_a_controller_that_leaves_is_replaced_by_another(
 ) -> None:
     """Three of four have a say: the fourth gets it when another is taken out, and keeps it when that is back."""
     if cluster.users:
-        pytest.skip("the brokers work with ZooKeeper")
+        pytest.skip("the brokers work with ZooKeeper, by which no broker has a say in who leads")
     with cluster.sending() as sent:
         for playbook in ("base", "messaging", "rebalance"):
             run = four.play(playbook)
