@@ -18,9 +18,6 @@ import yaml
 from tests.refusals.bench import Together
 from tools.common import ROOT, environment
 
-soak = pytest.mark.skipif(
-    not os.environ.get("SWITCHBOARD_SOAK"), reason="a long form: SWITCHBOARD_SOAK=1 takes it"
-)
 CLIENT = Path(__file__).parent / "client.py"
 RECORDS = Path(__file__).parent / "records.py"
 # What a broker says of its cluster, asked on its host.

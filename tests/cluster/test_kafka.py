@@ -21,7 +21,6 @@ from tests.cluster.conftest import (
     judged,
     killed,
     rolled,
-    soak,
 )
 
 # What each way in at each broker comes to: of users, a word each, and the brokers' addresses.
@@ -118,7 +117,9 @@ def test_kafka_may_write_nothing_that_root_runs(cluster: Cluster) -> None:
         assert cluster.output(name, "find", "/var/lib/kafka", "-perm", "/111", "-type", "f") == ""
 
 
-@pytest.mark.parametrize("victim", ["controller", "zookeeper", pytest.param("leader", marks=soak)])
+@pytest.mark.parametrize(
+    "victim", ["controller", "zookeeper", pytest.param("leader", marks=pytest.mark.soak)]
+)
 def test_nothing_is_lost_when_one_is_killed(cluster: Cluster, victim: str) -> None:
     """The controller leads partitions too; the other leader controls nothing."""
     if victim == "zookeeper" and not cluster.users:
@@ -176,7 +177,7 @@ def test_a_configuration_that_kafka_rejects_restarts_nobody_and_the_next_run_eac
     cluster.in_sync(10)
 
 
-@soak
+@pytest.mark.soak
 def test_a_cluster_that_would_speak_otherwise_is_not_rolled(cluster: Cluster) -> None:
     if not cluster.users:
         pytest.skip("this cluster works without ZooKeeper")
@@ -199,7 +200,7 @@ def test_a_cluster_that_would_speak_otherwise_is_not_rolled(cluster: Cluster) ->
     assert cluster.started("kafka") == before
 
 
-@pytest.mark.parametrize("mode", [pytest.param("kraft", marks=soak), "zookeeper"])
+@pytest.mark.parametrize("mode", [pytest.param("kraft", marks=pytest.mark.soak), "zookeeper"])
 def test_the_mode_of_a_cluster_that_has_data_is_not_changed(cluster: Cluster, mode: str) -> None:
     if (mode == "zookeeper") == bool(cluster.users):
         pytest.skip("the cluster is in this mode")
@@ -224,7 +225,7 @@ def cut_off(cluster: Cluster, name: str) -> Iterator[None]:
         cluster.output(name, "nft", "delete", "table", "inet", "cut")
 
 
-@soak
+@pytest.mark.soak
 def test_a_host_that_is_cut_off_loses_nothing_and_acknowledges_nothing(cluster: Cluster) -> None:
     """The producer on it is told nothing meanwhile; the others go on, and it comes back by itself."""
     cluster.in_sync()
@@ -238,7 +239,7 @@ def test_a_host_that_is_cut_off_loses_nothing_and_acknowledges_nothing(cluster: 
     assert judged("a host cut off, from that host", alone, 180)["longest"] > 39
 
 
-@soak
+@pytest.mark.soak
 def test_one_of_three_acknowledges_nothing(cluster: Cluster) -> None:
     """With two of three brokers stopped, no record of acks=all is taken, and none that was is lost."""
     cluster.in_sync()
@@ -255,7 +256,7 @@ def test_one_of_three_acknowledges_nothing(cluster: Cluster) -> None:
     assert judged("two of three stopped", sent, 120)["longest"] > 19
 
 
-@soak
+@pytest.mark.soak
 def test_a_run_that_is_killed_is_finished_by_the_next(cluster: Cluster) -> None:
     """It is killed when the first broker has begun to restart."""
     cluster.in_sync()
@@ -278,7 +279,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(cluster: Cluster) -> None:
     assert cluster.play("messaging").code == 0
 
 
-@soak
+@pytest.mark.soak
 def test_a_broker_that_does_not_come_back_ends_the_roll(cluster: Cluster) -> None:
     """The first one restarts with a ZooKeeper that is none, which Kafka sees only then; the others are not touched."""
     if not cluster.users:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.conftest import Cluster, judged, killed, rolled, soak
+from tests.cluster.conftest import Cluster, judged, killed, rolled
 from tests.refusals.bench import run_playbook
 from tools.common import ROOT, image_name
 
@@ -78,7 +78,7 @@ def test_replicas_are_spread_while_records_are_sent(cluster: Cluster, piled: Non
     assert " 1 changed" not in again.output
 
 
-@soak
+@pytest.mark.soak
 def test_a_host_that_was_lost_is_replaced_under_its_number(cluster: Cluster) -> None:
     """It comes back with nothing, as its own number, and has everything before anybody else is restarted."""
     whole = cluster.in_sync()
@@ -106,7 +106,7 @@ def test_a_host_that_was_lost_is_replaced_under_its_number(cluster: Cluster) -> 
 # -- long forms ----------------------------------------------------------------------------------------
 
 
-@soak
+@pytest.mark.soak
 def test_a_move_whose_run_is_killed_is_taken_up(cluster: Cluster, piled: None) -> None:
     """With a throttle that would take minutes; the second run has another one."""
     with cluster.sending(topic=MOVED) as sent:
@@ -169,7 +169,7 @@ def lacking(cluster: Cluster, name: str, folder: Path) -> str:
     return str(copy)
 
 
-@soak
+@pytest.mark.soak
 def test_a_controller_that_leaves_is_replaced_by_another(
     cluster: Cluster, four: Cluster, tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_a_controller_that_leaves_is_replaced_by_another(
     assert run.code == 0, run.output[-4000:]
 
 
-@soak
+@pytest.mark.soak
 def test_a_broker_is_added_and_emptied_and_removed(cluster: Cluster, four: Cluster) -> None:
     with cluster.sending() as sent:
         for playbook in ("base", "messaging", "rebalance"):
@@ -267,7 +267,7 @@ def protocols(cluster: Cluster) -> set[str]:
     return {cluster.output(name, *line) for name in cluster.addresses}
 
 
-@soak
+@pytest.mark.soak
 def test_an_upgrade_has_two_phases_and_loses_nothing(
     cluster: Cluster, older: dict[str, Any]
 ) -> None:

@@ -6,7 +6,6 @@ zookeeper.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -18,9 +17,7 @@ import yaml
 
 from tests.cluster.conftest import TOPIC, Cluster, judged
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SWITCHBOARD_SOAK"), reason="the long form: make soak"
-)
+pytestmark = pytest.mark.soak
 PARTITIONS = f"""
 import json, sys
 sys.path.insert(0, "/usr/local/lib/switchboard")

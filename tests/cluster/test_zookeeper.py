@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.conftest import OUTAGE, Cluster, arguments_and_journal, soak
+from tests.cluster.conftest import OUTAGE, Cluster, arguments_and_journal
 from tests.cluster.conftest import PEERS as ALL_PEERS
 from tools.common import image_name
 
@@ -178,7 +178,7 @@ def rolled(cluster: Cluster, before: dict[str, int]) -> list[str]:
 @pytest.mark.parametrize(
     ("playbook", "changed"),
     [
-        pytest.param("restart", {}, marks=soak),
+        pytest.param("restart", {}, marks=pytest.mark.soak),
         ("messaging", {"zookeeper_max_client_cnxns": 61}),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_leader_that_is_killed_is_replaced_and_nothing_is_lost(cluster: Cluste
     assert cluster.whole()[leader] == "follower"
 
 
-@soak
+@pytest.mark.soak
 def test_no_roll_begins_while_a_server_is_away(cluster: Cluster) -> None:
     cluster.whole()
     away = next(name for name, mode in cluster.modes().items() if mode == "follower")
@@ -235,7 +235,7 @@ def test_no_roll_begins_while_a_server_is_away(cluster: Cluster) -> None:
     cluster.whole()
 
 
-@soak
+@pytest.mark.soak
 def test_a_server_that_does_not_come_back_ends_the_roll(cluster: Cluster) -> None:
     """The first one restarts with a configuration that it refuses; the others are not touched."""
     leader, before = cluster.leader(), cluster.started()

@@ -122,7 +122,7 @@ def test_verify_notices(
     assert not missed, f"verify did not notice: {missed}; it said {sorted(said)}"
 
 
-@pytest.mark.skipif(SOAK not in os.environ, reason="the long form looks at it")
+@pytest.mark.soak
 def test_the_window_of_upgrades_restarts_what_they_replace(
     request: pytest.FixtureRequest, host: Host
 ) -> None:
@@ -145,7 +145,7 @@ def test_the_window_of_upgrades_restarts_what_they_replace(
     assert "switchboard" not in told
 
 
-@pytest.mark.skipif(SOAK not in os.environ, reason="the long form looks at it")
+@pytest.mark.soak
 @pytest.mark.parametrize("number", range(UNBROKEN_RUNS))
 def test_verify_says_nothing_of_a_whole_server(
     request: pytest.FixtureRequest, tmp_path: Path, number: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
@@ -15,7 +14,7 @@ import testinfra
 import yaml
 
 from tests.onboarding.conftest import NEW_PASSWORD, Managed, Reader
-from tests.onboarding.server import PASSWORD, ROLE, ROOT, SOAK, Run, Server, docker, until
+from tests.onboarding.server import PASSWORD, ROLE, ROOT, Run, Server, docker, until
 
 # Seconds. The goal is 60 on a machine with nothing else to do; beside other load this bound sees waits that are wrong.
 LIMIT = 300.0
@@ -210,7 +209,7 @@ def test_what_sshd_would_not_start_with_is_refused_at_once(
     assert server.lets_admin_in()
 
 
-@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two runs more")
+@pytest.mark.soak
 def test_what_a_killed_run_left_is_confirmed_by_the_next_one(managed13: Managed) -> None:
     server = managed13[0]
     given: dict[str, Any] = {
@@ -242,7 +241,7 @@ nft delete table inet cut
 """
 
 
-@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two runs more")
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("role", "change", "look"),
     [
@@ -368,9 +367,7 @@ def another(network: None, tmp_path: Path, request: pytest.FixtureRequest) -> It
         server.remove()
 
 
-@pytest.mark.skipif(
-    not os.environ.get(SOAK), reason=f"{SOAK} is not set: a run for each of {len(TASKS)} tasks"
-)
+@pytest.mark.soak
 @pytest.mark.parametrize("another", ["13", "12"], indirect=True)
 def test_a_run_killed_at_any_task_lets_somebody_in(another: Server) -> None:
     guards: dict[str, Any] = {"access_guard_timeout": GUARD, "firewall_guard_timeout": GUARD}
@@ -385,7 +382,7 @@ def test_a_run_killed_at_any_task_lets_somebody_in(another: Server) -> None:
     another.onboard().changes_nothing()
 
 
-@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two onboardings more")
+@pytest.mark.soak
 @pytest.mark.parametrize("another", ["12"], indirect=True)
 def test_sudo_asks_for_a_password_where_it_shall(another: Server) -> None:
     given: dict[str, Any] = {
@@ -402,7 +399,7 @@ def test_sudo_asks_for_a_password_where_it_shall(another: Server) -> None:
     assert wrong.code != 0
 
 
-@pytest.mark.skipif(not os.environ.get(SOAK), reason=f"{SOAK} is not set: two onboardings more")
+@pytest.mark.soak
 @pytest.mark.parametrize("another", ["13"], indirect=True)
 def test_root_with_a_key_and_a_look_beforehand(another: Server) -> None:
     look = another.onboard(onboard_password="", check=True)

@@ -6,7 +6,6 @@ The tests run in order, each with what the one before left, and before those tha
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import socket
 import threading
@@ -208,9 +207,7 @@ def test_another_password_is_taken_up_by_both_in_one_run(pair: Pair) -> None:
     assert len(wrong) <= len(answers) // 4
 
 
-@pytest.mark.skipif(
-    not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it, and tests/move each time"
-)
+@pytest.mark.soak  # tests/move does it on one host each time
 def test_a_site_moves_from_sqlite_to_another_host(pair: Pair) -> None:
     before = pair.graphs()
     sqlite = {**ENTRY["environment"], "DJANGO_DATABASE": "{data}/graphspace.sqlite3"}

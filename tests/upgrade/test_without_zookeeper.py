@@ -7,7 +7,6 @@ before left.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from pathlib import Path
@@ -25,7 +24,6 @@ from tools.bench import Host, kafka_passwords
 RECORDS = Path(__file__).with_name("records.py")
 CALLBACK = ROOT / "tests" / "interruptions" / "callback"
 DATA = "/var/lib/kafka/data"
-soak = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="the long form: make soak")
 
 
 class Server:
@@ -130,7 +128,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next_and_nothing_is_lost(
     works(server, before, "inactive")
 
 
-@soak
+@pytest.mark.soak
 def test_it_goes_back_and_forth_and_comes_to_an_end(server: Server, before: dict[str, Any]) -> None:
     traffic = server.traffic()
     traffic.start()

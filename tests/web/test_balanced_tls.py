@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,7 +32,6 @@ while sys.stdin not in select.select([line, sys.stdin], [], [])[0]:
             read[port] += sys.argv[1].encode() in packet
 print(json.dumps([seen, read]))
 """
-long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 
 
 def test_nobody_between_the_balancer_and_apache_reads_what_a_visitor_sees(web: Web) -> None:
@@ -125,7 +123,7 @@ def test_the_balancer_does_not_ask_as_nobody_answers(web: Web) -> None:
     assert web.output(BALANCER, "sha256sum", "/etc/haproxy/haproxy.cfg") == before
 
 
-@long
+@pytest.mark.soak
 @pytest.mark.parametrize("tls", [False, True])
 def test_no_request_is_lost_when_balancers_ask_in_another_way(web: Web, tls: bool) -> None:
     with web.visited() as visits, web.visited("/slow?seconds=3", 0.5) as slow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +36,6 @@ cat /root/kept/privkey.pem >{CERTIFICATES}/privkey.pem
 rm -r /root/kept
 systemctl reload haproxy
 """
-long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 
 
 def until(look: Callable[[], bool], told: Callable[[], object], seconds: float = SECONDS) -> None:
@@ -208,7 +206,7 @@ def test_a_host_that_is_silent_is_mailed_by_another(watch: Watch) -> None:
     watch.web.whole()
 
 
-@long
+@pytest.mark.soak
 def test_a_certificate_of_the_balancer_that_ends_soon_is_mailed(watch: Watch) -> None:
     watch.forget()
     with undone(watch.web, BALANCER, SHORT, LONG):

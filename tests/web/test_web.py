@@ -33,7 +33,6 @@ KEY = "/etc/switchboard/graphspace/secret_key.env"
 SOCKETS = 12
 ACME = "https://localhost:14000/dir"
 TRUST = "REQUESTS_CA_BUNDLE=/etc/switchboard/certificates/acme-ca.pem"  # of the ACME service
-long = pytest.mark.skipif(not os.environ.get("SWITCHBOARD_SOAK"), reason="`make soak` does it")
 # Seconds until HAProxy counts a host as lost: two checks of 2 s each, the last of which may take as long.
 NOTICED = 8
 
@@ -265,7 +264,7 @@ def test_a_site_that_is_closed_is_closed_on_every_host_and_its_hosts_stay_well(w
     assert web.page().status == 200
 
 
-@pytest.mark.parametrize("how", [pytest.param("apache", marks=long), "machine"])
+@pytest.mark.parametrize("how", [pytest.param("apache", marks=pytest.mark.soak), "machine"])
 def test_a_host_is_lost_and_its_sockets_come_back_on_the_other(web: Web, how: str) -> None:
     """No page is lost but those that it was answering; each socket is closed, so that its browser opens another."""
     with ExitStack() as stack:
@@ -484,7 +483,7 @@ def test_a_certificate_that_its_hook_left_is_put_in_place_by_the_next_run(web: W
     assert shown(web) == kept(web)
 
 
-@long
+@pytest.mark.soak
 def test_another_acme_service_is_asked_at_once(web: Web) -> None:
     """The same Pebble by another name, with which this host has no account."""
     before = shown(web).serial_number
@@ -497,7 +496,7 @@ def test_another_acme_service_is_asked_at_once(web: Web) -> None:
     assert f"server = {other}\n" in renewal
 
 
-@long
+@pytest.mark.soak
 def test_nobody_is_signed_out_while_the_hosts_get_another_key(web: Web) -> None:
     """A host that signed with a key before the other one accepts it would sign people out there, and so on in turn."""
     before = {web.output(name, "cat", KEY) for name in HOSTS}
@@ -611,7 +610,7 @@ def test_a_restore_that_fails_opens_the_site_on_every_host(web: Web) -> None:
     assert web.page("/readyz/database", host="graphspace.test").status == 200
 
 
-@long
+@pytest.mark.soak
 def test_the_last_host_that_is_well_is_released_with_its_visitors(web: Web) -> None:
     """Nobody could take over, and a release costs no request by itself."""
     with stopped(web, (SECOND,), "apache2.service"):
