@@ -88,7 +88,9 @@ def stranger(web: Web, files: dict[str, str]) -> Iterator[None]:
         web.whole()
 
 
-@pytest.mark.parametrize("kind", ["another-name", "another-ca"])
+@pytest.mark.parametrize(
+    "kind", ["another-name", pytest.param("another-ca", marks=pytest.mark.soak)]
+)
 def test_a_host_that_shows_another_certificate_gets_no_visitors(web: Web, kind: str) -> None:
     names = ("fullchain.pem", "privkey.pem")
     if kind == "another-name":

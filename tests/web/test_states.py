@@ -58,7 +58,7 @@ def taken_out(web: Web, **states: str) -> Iterator[None]:
         web.whole()
 
 
-@pytest.mark.parametrize("command", ["reload", "restart"])
+@pytest.mark.parametrize("command", ["reload", pytest.param("restart", marks=pytest.mark.soak)])
 def test_what_is_taken_out_stays_so_and_can_be_given_back(web: Web, command: str) -> None:
     with taken_out(web, probe="maint", plain="drain"):
         anew(web, command)
@@ -72,6 +72,7 @@ def test_what_is_taken_out_stays_so_and_can_be_given_back(web: Web, command: str
     assert set(now(web, "probe").values()) | set(now(web, "plain").values()) == {"UP"}
 
 
+@pytest.mark.soak
 def test_what_the_configuration_says_of_a_server_holds_all_the_same(web: Web) -> None:
     """Another port of a server in maintenance, and a server that has got another name."""
     port = f"/^backend probe$/,/^backend/ s/server {SECOND} \\([0-9.]*\\):[0-9]*/server {SECOND} \\1:81/"
@@ -95,6 +96,7 @@ def test_what_the_configuration_says_of_a_server_holds_all_the_same(web: Web) ->
         assert told(web, "probe", SECOND)[PORT] == before
 
 
+@pytest.mark.soak
 def test_a_crash_forgets_what_may_be_old(web: Web) -> None:
     with taken_out(web, probe="maint"):
         anew(web, "reload")

@@ -129,6 +129,7 @@ def test_a_web_host_that_is_down_is_mailed_and_so_is_a_site_without_any(watch: W
     watch.web.whole()
 
 
+@pytest.mark.soak
 def test_a_web_host_that_was_taken_out_is_no_alert(watch: Watch) -> None:
     """In maintenance it may even be down; and a release drains it, with everything in order."""
     noticed = 'haproxy_server_status{state="DOWN", server="%s", proxy="%s"}'
@@ -149,6 +150,7 @@ def test_a_web_host_that_was_taken_out_is_no_alert(watch: Watch) -> None:
     watch.web.whole()
 
 
+@pytest.mark.soak
 def test_a_site_that_is_closed_for_maintenance_is_not_down(watch: Watch) -> None:
     """The balancer has no word of its own for it: Apache says it to visitors."""
     file = "/var/lib/switchboard/maintenance/probe"
@@ -171,6 +173,7 @@ def test_a_site_that_is_closed_for_maintenance_is_not_down(watch: Watch) -> None
     assert watch.web.page().header("Switchboard-Closed") is None
 
 
+@pytest.mark.soak
 def test_a_balancer_that_is_down_is_mailed(watch: Watch) -> None:
     watch.forget()
     with undone(watch.web, BALANCER, "systemctl stop haproxy", "systemctl start haproxy"):
@@ -179,6 +182,7 @@ def test_a_balancer_that_is_down_is_mailed(watch: Watch) -> None:
     watch.web.whole()
 
 
+@pytest.mark.soak
 def test_connections_near_the_limit_are_mailed(watch: Watch) -> None:
     """The inventory has 4000 of them at once, of which 1 % is the limit here."""
     watch.forget()

@@ -250,6 +250,7 @@ def test_without_a_host_a_visitor_is_told_when_to_come_again(web: Web) -> None:
         assert response.status == 503
 
 
+@pytest.mark.soak
 def test_a_site_that_is_closed_is_closed_on_every_host_and_its_hosts_stay_well(web: Web) -> None:
     assert web.play("maintenance", site="probe", state="on").code == 0
     try:
@@ -409,7 +410,9 @@ def test_a_rollback_goes_from_host_to_host_and_each_offers_the_files_of_both(web
 @pytest.mark.parametrize(
     ("file", "wrong", "why"),
     [
-        ("config.py", "raise RuntimeError", "it does not import"),
+        pytest.param(
+            *("config.py", "raise RuntimeError", "it does not import"), marks=pytest.mark.soak
+        ),
         (
             "pages.py",
             "urlpatterns = [re_path('', lambda request: 1 / 0)]",
@@ -473,6 +476,7 @@ def test_a_host_that_a_killed_run_left_drained_comes_back(web: Web) -> None:
     assert "ops@example.org" in told
 
 
+@pytest.mark.soak
 def test_a_certificate_that_its_hook_left_is_put_in_place_by_the_next_run(web: Web) -> None:
     web.output(BALANCER, "chmod", "-x", "/usr/local/lib/switchboard/deploy-certificate")
     renew = "certbot renew --quiet --force-renewal --no-random-sleep-on-renew --cert-name plain"
@@ -572,6 +576,7 @@ def test_a_restore_closes_the_site_on_every_host_and_opens_it_again(web: Web) ->
     web.whole(10)
 
 
+@pytest.mark.soak
 def test_nothing_is_restored_while_another_host_serves(web: Web) -> None:
     """It can't be closed there; what it needs for that is in order again when the next restore comes, just below."""
     folder = "/var/lib/switchboard/maintenance"
@@ -592,6 +597,7 @@ def test_nothing_is_restored_while_another_host_serves(web: Web) -> None:
     assert "a restore was interrupted while the site was closed for it on this host" in run.output
 
 
+@pytest.mark.soak
 def test_a_restore_that_fails_opens_the_site_on_every_host(web: Web) -> None:
     """The first host can't load the dump; the second had been closed meanwhile."""
     program = "/usr/bin/pg_restore"
