@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import os
 import re
 import subprocess
 import tarfile
@@ -31,6 +32,7 @@ STAGE = "/var/tmp/switchboard-refusals"
 STRANGER = 17099  # a port that another process listens on, on the host
 CLOSED = 1  # a port that nothing listens on, here
 ZEROS = "0" * 64
+SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,19 @@ class Name:
         cases: what is wrong under this name.
         pretends: one of PRETENCES.
         tiers: its groups; where none is given, those that the variables are about.
+        long: whether `make soak` alone asks; another name is refused by the same task.
     """
 
     def __init__(
-        self, task: str, *cases: Case, pretends: str = "", tiers: tuple[str, ...] = ()
+        self,
+        task: str,
+        *cases: Case,
+        pretends: str = "",
+        tiers: tuple[str, ...] = (),
+        long: bool = False,
     ) -> None:
         self.task, self.cases, self.pretends, self.tiers = task, cases, pretends, tiers
+        self.marks = [pytest.mark.soak] if long else []
 
     def __str__(self) -> str:
         return self.cases[0].name
@@ -167,6 +176,7 @@ NAMES = [
             {"sites": [{"name": "lab"}]},
             ("sites is [{'name': 'lab'}]: it must be a mapping. Write the name of each site",),
         ),
+        long=True,
     ),
     Name(
         "Refuse sites, and hosts beside one another, that no playbook can set up",
@@ -241,6 +251,7 @@ NAMES = [
             of_entry("probe", {"websockets": 9109}),
             ("sites.probe.websockets is 9109: it must be a mapping of keys.",),
         ),
+        long=True,
     ),
     Name(
         "Refuse sites, and hosts beside one another, that no playbook can set up",
@@ -249,6 +260,7 @@ NAMES = [
             of_site("daphne", "probe", port=9099),
             ("sites.probe.websockets.port is 9099: the site graphspace has it. 9109 is free.",),
         ),
+        long=True,
     ),
     Name(
         "Validate what the roles are told",
@@ -257,10 +269,12 @@ NAMES = [
     Name(
         "Validate what the roles are told",
         Case("choice", {"kafka_source": "svn"}, ("kafka_source", "maven, archive, local", "svn")),
+        long=True,
     ),
     Name(
         "Validate what the roles are told",
         Case("type-int", {"daphne_instances": "two"}, ("daphne_instances", "'two'", "int")),
+        long=True,
     ),
     Name(
         "apache : Work out each site's Apache settings",
@@ -281,6 +295,7 @@ NAMES = [
                 "apache_websocket_mode is 'any': it is none of its choices. Use one of rewrite, seed. (site probe)",
             ),
         ),
+        long=True,
     ),
     Name(
         "base : Refuse what the base role cannot work with",
@@ -334,6 +349,7 @@ NAMES = [
                 "was written by the server with the id 1. Set zookeeper_id to 1",
             ),
         ),
+        long=True,
     ),
     Name(
         "Refuse what ZooKeeper cannot work with",
@@ -372,6 +388,7 @@ NAMES = [
             ),
         ),
         pretends="small",
+        long=True,
     ),
     Name(
         "Refuse what Kafka cannot work with",
@@ -407,6 +424,7 @@ NAMES = [
         ),
         pretends="stranger",
         tiers=("kafka",),
+        long=True,
     ),
     Name(
         "Refuse what Kafka cannot work with",
@@ -471,6 +489,7 @@ NAMES = [
                 "Lower it, or raise valkey_memory_percent, or give the host more. (site lecture-chat)",
             ),
         ),
+        long=True,
     ),
     Name(
         "Refuse what cannot be watched",
@@ -507,6 +526,7 @@ NAMES = [
             ),
         ),
         tiers=("database",),
+        long=True,
     ),
     Name(
         "Refuse a database that would lack a site's rows",
@@ -641,6 +661,7 @@ NAMES = [
     Name(
         "Refuse a host or a site that Apache cannot be set up for",
         taken("apache_http_port"),
+        long=True,
     ),
     Name(
         "Refuse what hosts and services cannot be beside one another",
@@ -784,7 +805,8 @@ class Told:
 def told(
     bench: Bench, stage: None, served: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Told:
-    cases = {str(name): filled(expanded(bench, name), served) for name in (*NAMES, *GOOD)}
+    asked = [name for name in (*NAMES, *GOOD) if SOAK or not name.marks]
+    cases = {str(name): filled(expanded(bench, name), served) for name in asked}
     for variables in cases.values():
         variables.setdefault("django_cache", served["cache"])
     before = bench.state()
@@ -837,7 +859,11 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "case"),
-    [pytest.param(name, case, id=case.name) for name in NAMES for case in name.cases],
+    [
+        pytest.param(name, case, id=case.name, marks=name.marks)
+        for name in NAMES
+        for case in name.cases
+    ],
 )
 def test_it_is_refused_before_anything_is_touched(
     told: Told, served: dict[str, str], name: Name, case: Case
