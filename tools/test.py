@@ -246,8 +246,8 @@ def scenario(
         venv: whose Ansible drives it.
         then: folders of tests/ that run against the host before it is removed, whatever the scenario's own tests said;
             `folder:mark` takes those with a mark alone, but for `make soak`.
-        soaked: what is left to `make soak`: folders of tests/ that come after those of `then`, and files of
-            tests/behaviour (`test_browser`).
+        soaked: what is left to `make soak`: folders of tests/ that come after those of `then`, and files or tests
+            of tests/behaviour (`test_browser`).
     """
 
     def step(outcome: Outcome) -> None:
@@ -459,18 +459,29 @@ def main() -> int:
     old = new if only_style else environments()
     # the longest first, so that the lanes end at about the same time
     steps: dict[str, Callable[[Outcome], None]] = {
-        "default": scenario("default", old, then=("attacks", "refusals", "removal")),
+        "default": scenario(
+            "default",
+            old,
+            then=("attacks", "refusals", "removal"),
+            soaked=("test_a_job_that_runs_during_a_release_ends_once",),
+        ),
         "debian12": scenario(
             "debian12",
             new,
             then=("attacks:core", "faults"),
-            soaked=("test_browser", "test_workers", "releases"),
+            soaked=(
+                *("test_browser", "test_workers", "test_backup", "test_logs"),
+                *("test_the_next_run_would_change_nothing", "releases"),
+            ),
         ),
         "single": scenario(
             "single",
             old,
             then=("releases", "mutations", "interruptions", "alerts", "move"),
-            soaked=("test_kafka_users", "test_messaging"),
+            soaked=(
+                *("test_kafka_users", "test_messaging", "test_apache", "test_strangers"),
+                *("test_files", "test_limits", "test_backup", "test_logs"),
+            ),
         ),
         "cluster": scenario("cluster", old),
         "web": scenario("web", old),

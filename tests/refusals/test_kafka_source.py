@@ -123,6 +123,7 @@ def test_no_refused_source_touches_kafka(told: Told) -> None:
     assert sorted(told.before ^ told.after) == []
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("restored")
 def test_an_archive_with_the_right_sum_is_installed(
     bench: Bench, pack: Path, served: str, tmp_path: Path

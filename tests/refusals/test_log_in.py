@@ -43,6 +43,7 @@ def test_a_machine_without_the_passwords_releases_nothing(bench: Bench, elsewher
     assert bench.state() == before
 
 
+@pytest.mark.soak
 def test_a_dry_run_leaves_no_password_there(bench: Bench, elsewhere: Path) -> None:
     run = bench.play(ROOT / "playbooks/messaging.yml", None, "--check", inventory=str(elsewhere))
     assert run.code == 0, run.output[-4000:]

@@ -33,6 +33,7 @@ def test_a_lock_that_stays_is_refused_with_its_holder(bench: Bench) -> None:
     run.says("switchboard_lock_timeout is 2: python3 (process ", "Let it end")
 
 
+@pytest.mark.soak
 def test_a_lock_that_goes_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     hold(bench, 600)
     log = tmp_path / "log"

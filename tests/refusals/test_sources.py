@@ -85,6 +85,7 @@ def test_a_project_from_git(bench: Bench, project: Path, news: str, tmp_path: Pa
     )
 
 
+@pytest.mark.soak
 def test_a_project_from_an_archive(
     bench: Bench, project: Path, news: str, server: tuple[Path, str], tmp_path: Path
 ) -> None:

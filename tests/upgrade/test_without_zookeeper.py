@@ -1,7 +1,7 @@
 """Kafka leaves ZooKeeper with all of its records, with people on the site, also where a run is killed on the way.
 
-The way back, and the end, are in the long form (SWITCHBOARD_SOAK). The tests run in order, each with what the one
-before left.
+A long form, of `make soak`: in `make test` the scenario `web` has a broker without ZooKeeper. The tests run in order,
+each with what the one before left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.refusals.bench import ROOT, Run, run_playbook
 from tests.upgrade.conftest import PASSWORD, SITE
 from tools.bench import Host, kafka_passwords
 
+pytestmark = pytest.mark.soak
 RECORDS = Path(__file__).with_name("records.py")
 CALLBACK = ROOT / "tests" / "interruptions" / "callback"
 DATA = "/var/lib/kafka/data"
@@ -128,7 +129,6 @@ def test_a_run_that_was_killed_is_finished_by_the_next_and_nothing_is_lost(
     works(server, before, "inactive")
 
 
-@pytest.mark.soak
 def test_it_goes_back_and_forth_and_comes_to_an_end(server: Server, before: dict[str, Any]) -> None:
     traffic = server.traffic()
     traffic.start()
