@@ -1,8 +1,8 @@
 """Run every proof of the project and sum up: the last line is `N passed, N failed`.
 
 Steps run two at a time, or as many as LANES says, and beside them, one after the other and at a lower priority, those
-that need no host, which take what the others leave idle; then another of the others. Each writes build/logs/<step>.log,
-and what pytest ran build/junit/<step>.xml. The exit status is 0 only if every step ran something and nothing failed.
+that need no host, which take what the others leave idle. Each writes build/logs/<step>.log, and what pytest ran
+build/junit/<step>.xml. The exit status is 0 only if every step ran something and nothing failed.
 
 Of the tests on hosts, a few that fail are run a second time, alone. One that passes then is named at the end with what
 it said at first: on a machine as small and busy as this one, it is a race, of the test's or of what it tests. More
@@ -418,9 +418,8 @@ def run_steps(chosen: dict[str, Callable[[Outcome], None]]) -> list[Outcome]:
     beside = [name for name in chosen if name in ASIDE] if hosts else []
     bare = [name for name in chosen if name in BARE]
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(int(LANES) + bool(beside)) as pool:
-        # the lane that has those takes what is left of the others after them
-        first = pool.submit(lambda: [timed(name, chosen[name]) for name in beside])
+    with ThreadPoolExecutor(int(LANES)) as pool, ThreadPoolExecutor(1) as aside:
+        first = aside.submit(lambda: [timed(name, chosen[name]) for name in beside])
         others = []
         try:
             for names, options in ((bare, []), ([*set(chosen) - {*beside, *bare}], ["--tests"])):
