@@ -38,7 +38,8 @@ test: ## Prove everything; it takes about an hour on 2 cores (STEPS="lint unit" 
 	@$(tool).test $(STEPS)
 
 soak: ## The long forms of the tests, and what `make test` asks of one Debian alone
-	@SWITCHBOARD_SOAK=1 $(tool).test default debian12 single seed onboarding cluster web whole kraft kraft-cluster
+	@SWITCHBOARD_SOAK=1 $(tool).test default debian12 single seed upgrade drill onboarding postgresql cluster web \
+	  whole kraft kraft-cluster
 
 lint: ## Check style and types alone
 	@$(tool).test lint

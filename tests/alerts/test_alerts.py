@@ -163,7 +163,6 @@ CASES = [
         lambda watched: watched.visitors("threads", "40"),
         lambda watched: watched.visitors_leave(),
         f"the threads that serve pages of the site {SITE} are busy",
-        short=True,
     ),
     Case(
         "OutboxOld",
@@ -205,7 +204,6 @@ CASES = [
         CLUSTERS.format("stop"),
         CLUSTERS.format("start"),
         "PostgreSQL does not answer",
-        short=True,
         needs="prometheus-postgres-exporter.service",
     ),
     Case(
@@ -231,7 +229,6 @@ CASES = [
         "; systemctl restart prometheus-node-exporter",
         f"umount {SMALL}; rmdir {SMALL}; systemctl restart prometheus-node-exporter",
         f"The disk at {SMALL} is full",
-        short=True,
     ),
     Case(
         "RebootRequired",
@@ -244,7 +241,6 @@ CASES = [
         f"cp -a {EXPORTER} {EXPORTER}.new && mv {EXPORTER}.new {EXPORTER}",
         "systemctl restart prometheus-apache-exporter",
         "prometheus-apache-exporter.service runs code that an upgrade has replaced.",
-        short=True,
     ),
     Case(
         "DriftFound",
@@ -270,7 +266,6 @@ CASES = [
         f"mkdir -p {ODD} && mkfifo {ODD}/numbers.json",
         f"rm -r {ODD}",
         "1 parts of the notes on this host could not be taken.",
-        short=True,
     ),
 ]
 CHOSEN = [case for case in CASES if case.short or os.environ.get(SOAK)]
@@ -300,6 +295,7 @@ def test_a_second_run_changes_nothing(watched: Watched) -> None:
     assert "changed=0 " in run.output, run.output[-3000:]
 
 
+@pytest.mark.soak
 def test_what_somebody_else_has_set_up_is_not_taken_over(watched: Watched) -> None:
     addition = "/etc/systemd/system/prometheus-node-exporter.service.d/switchboard.conf"
     watched.host.check_output(f"mv {addition} {addition}.away")
@@ -315,6 +311,7 @@ def test_what_somebody_else_has_set_up_is_not_taken_over(watched: Watched) -> No
         watched.host.check_output(f"mv {addition}.away {addition}")
 
 
+@pytest.mark.soak
 def test_a_site_that_is_closed_for_maintenance_is_not_down(watched: Watched) -> None:
     watched.forget()
     file = f"/var/lib/switchboard/maintenance/{SITE}"
@@ -343,6 +340,7 @@ def test_a_site_that_is_closed_for_maintenance_is_not_down(watched: Watched) -> 
     assert until(30, lambda: watched.value(f'probe_success{{site="{SITE}"}}') == "1")
 
 
+@pytest.mark.soak
 def test_no_mail_is_given_to_another_server(watched: Watched) -> None:
     """Another certificate than the one that the host trusts, at the same name."""
     host = watched.host

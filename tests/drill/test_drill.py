@@ -250,6 +250,7 @@ def test_what_cannot_be_restored_is_said_and_changes_nothing(drill: Drill) -> No
     drill.server.check()
 
 
+@pytest.mark.soak
 def test_a_restore_that_fails_after_the_change_brings_back_what_was_there(drill: Drill) -> None:
     before = drill.state()
     assert "after-4" in before[0]
@@ -301,6 +302,7 @@ def test_people_come_in_with_the_password_and_the_session_that_they_had(drill: D
     assert "on-the-new-server" in drill.graphs()
 
 
+@pytest.mark.soak
 def test_verify_finds_the_backups_of_the_new_server_in_order(drill: Drill) -> None:
     run = drill.play("playbooks/backup_now.yml", "-e", f"site={SITE}")
     assert run.code == 0, run.output[-3000:]

@@ -125,6 +125,7 @@ def test_the_key_alone_is_refused_and_changes_nothing(site: Site) -> None:
     site.serves()
 
 
+@pytest.mark.soak
 def test_a_row_that_postgresql_does_not_take_is_named_and_the_site_stays(site: Site) -> None:
     counts = site.counts()
     site.write(LENGTHEN % 501)
@@ -141,6 +142,7 @@ def test_a_row_that_postgresql_does_not_take_is_named_and_the_site_stays(site: S
     site.write(LENGTHEN % 20)
 
 
+@pytest.mark.soak
 def test_a_table_that_no_model_knows_is_named(site: Site) -> None:
     site.write("CREATE TABLE old_things (id INTEGER)")
     site.write("INSERT INTO old_things VALUES (1)")
@@ -164,6 +166,7 @@ def stop_before(site: Site, step: str, command: str) -> None:
     assert runs[0].code != 0
 
 
+@pytest.mark.soak
 def test_a_move_that_was_killed_before_the_switch_leaves_the_rows_where_they_were(
     site: Site,
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_move_that_was_killed_before_the_switch_leaves_the_rows_where_they_wer
     )
 
 
+@pytest.mark.soak
 def test_a_row_that_changes_meanwhile_takes_the_site_back(site: Site) -> None:
     words = ["python3", "-c", CHANGE, "UPDATE graphs_graph SET description = 1"]
     run = site.move(**{"releases.hooks": {"after_restart": [shlex.join(words)]}})
@@ -233,6 +237,7 @@ def test_it_runs_on_postgresql_and_the_next_run_changes_nothing(site: Site) -> N
     site.host.check_output("test -f %s", DATA)
 
 
+@pytest.mark.soak
 def test_a_database_that_has_rows_is_not_overwritten(site: Site, tmp_path: Path) -> None:
     """After a way back to SQLite by hand the rows of PostgreSQL are there still."""
     run = site.play("deploy", database="sqlite", **{"releases.commands": []})

@@ -142,6 +142,7 @@ def test_a_run_killed_after_the_rules_and_a_reboot_lock_nobody_out(managed13: Ma
     assert confirmed(server)
 
 
+@pytest.mark.soak
 def test_a_run_killed_after_the_change_of_sshd_locks_nobody_out(managed13: Managed) -> None:
     server = managed13[0]
     run = server.onboard(
@@ -159,6 +160,7 @@ def test_a_run_killed_after_the_change_of_sshd_locks_nobody_out(managed13: Manag
     assert confirmed(server)
 
 
+@pytest.mark.soak
 def test_an_sshd_that_does_not_start_with_a_change_runs_again_once_that_is_taken_back(
     managed13: Managed,
 ) -> None:

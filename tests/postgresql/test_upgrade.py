@@ -57,6 +57,7 @@ def test_a_run_refuses_to_begin_another_cluster(host: Host, before: str) -> None
     assert rows(host) == before
 
 
+@pytest.mark.soak
 def test_a_disk_without_room_is_named_before_anything_stops(host: Host, before: str) -> None:
     large = "/var/lib/postgresql/15/main/hole"
     root(host, f"truncate -s 900G {large}")  # which takes no room itself
@@ -70,6 +71,7 @@ def test_a_disk_without_room_is_named_before_anything_stops(host: Host, before: 
     assert rows(host) == before
 
 
+@pytest.mark.soak
 def test_a_cluster_of_somebody_else_is_not_taken_for_the_upgraded_one(
     host: Host, before: str
 ) -> None:
@@ -103,6 +105,7 @@ def test_what_a_killed_run_left_is_made_anew(host: Host, before: str) -> None:
     )
 
 
+@pytest.mark.soak
 def test_a_note_that_a_crash_brought_back_costs_no_rows(host: Host) -> None:
     """The disk had not seen that the upgrade was over; meanwhile there are new rows."""
     folder = "/etc/postgresql/15/main/conf.d"

@@ -1,6 +1,7 @@
 """PostgreSQL and sites on other hosts: over TLS alone, with a password, each into its own database.
 
-The host is its own visitor, from the address by which others reach it. It is the one that test_upgrade.py left.
+The host is its own visitor, from the address by which others reach it. It is the one that test_upgrade.py left. A long
+form, of `make soak`: test_another_host.py has the same with a site.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 from tests.postgresql.server import play, root
 from tools.bench import Host
 
+pytestmark = pytest.mark.soak
 WORD, OTHER = "a-word-of-sixteen-letters", "another-word-of-sixteen-letters"
 FOLDER = "/etc/postgresql/visitors"
 CERTIFICATE = f"""

@@ -28,6 +28,7 @@ from tests.releases.report import note
 
 SITE = "graphspace"
 SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
+LONG = pytest.mark.soak
 PASSWORD = "people-of-a-test"  # where the inventory has none
 # Seconds after a run within which each socket is open again. It is one or two (the table says it); a page that was
 # refused meanwhile waits for up to 30 before it tries again (bell.js).
@@ -215,6 +216,7 @@ def test_the_second_run_changes_nothing_and_check_predicts_the_next(site: Site) 
     assert site.served() == before
 
 
+@pytest.mark.soak
 def test_a_bundle_that_site_yml_did_not_bring_is_refused(site: Site) -> None:
     program, before = "/usr/local/lib/switchboard/request_length.py", site.served()
     site.next()
@@ -255,10 +257,17 @@ class Bad:
     says: str
     change: Callable[[Path], None]
     entry: dict[str, Any] = field(default_factory=dict)
+    short: bool = False  # `make test` has it too
 
 
 BAD = [
-    Bad("a syntax error", "check", "SyntaxError", append("graphs/views.py", "\ndef (:\n")),
+    Bad(
+        "a syntax error",
+        "check",
+        "SyntaxError",
+        append("graphs/views.py", "\ndef (:\n"),
+        short=True,
+    ),
     Bad(
         "a migration that fails",
         "migrate",
@@ -267,6 +276,7 @@ BAD = [
             "graphs/migrations/9000_of_a_test.py",
             MIGRATION % (LAST, 'migrations.RunSQL("SELECT * FROM no_such_table")'),
         ),
+        short=True,
     ),
     Bad(
         "a migration that takes a column away",
@@ -310,12 +320,14 @@ BAD = [
             "\ndef late(request):\n    if 'mod_wsgi.version' in request.environ:\n        raise RuntimeError\n"
             f"    return django.http.HttpResponse()\nurlpatterns.insert(0, path('{SMOKE[1:]}', late))\n",
         ),
+        short=True,
     ),
     Bad(
         "an application that Daphne cannot start",
         "restart",
         f"daphne-{SITE}@1.service",
         append("graphspace/asgi.py", f"\n{ONE_PROCESS}"),
+        short=True,
     ),
     Bad(
         "a command of its own that fails",
@@ -337,7 +349,10 @@ def fresh(site: Site) -> Iterator[None]:
     kept.rename(site.project)
 
 
-@pytest.mark.parametrize("bad", [pytest.param(bad, id=bad.name) for bad in BAD])
+@pytest.mark.parametrize(
+    "bad",
+    [pytest.param(bad, id=bad.name, marks=[] if bad.short else LONG) for bad in BAD],
+)
 @pytest.mark.usefixtures("fresh")
 def test_a_release_that_fails_leaves_the_one_before(site: Site, bad: Bad) -> None:
     before = site.served()
@@ -360,6 +375,7 @@ def test_a_release_that_fails_leaves_the_one_before(site: Site, bad: Bad) -> Non
     assert site.changes["secrets"]["SEED_PASSWORD"] not in told + run.output
 
 
+@pytest.mark.soak
 def test_a_full_disk_leaves_the_one_before(site: Site) -> None:
     before = site.served()
     site.next()
@@ -409,6 +425,7 @@ def test_a_rollback_serves_the_one_before_and_site_yml_leaves_it(site: Site) -> 
     )
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("fresh")
 def test_a_migration_in_the_way_of_a_rollback_is_named_and_can_be_reversed(site: Site) -> None:
     older = site.live
@@ -437,9 +454,11 @@ def hooked(step: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "step",
-    ["requirements", "check", "collectstatic", "migrate", "try", "switch", "restart", "smoke"]
-    if SOAK
-    else ["migrate", "restart"],
+    ["restart"]
+    + [
+        pytest.param(step, marks=LONG)
+        for step in ("requirements", "check", "collectstatic", "migrate", "try", "switch", "smoke")
+    ],
 )
 def test_a_release_that_was_killed_is_finished_by_the_next_run(site: Site, step: str) -> None:
     name = site.next()
@@ -459,6 +478,7 @@ def test_a_release_that_was_killed_is_finished_by_the_next_run(site: Site, step:
     site.live = name
 
 
+@pytest.mark.soak
 def test_two_at_once_come_one_after_the_other(site: Site) -> None:
     name = site.next()
     slow = {"releases.hooks": {"before_switch": ["sleep 12"]}}
