@@ -61,9 +61,6 @@ def login_of(path: str | Path) -> dict[str, str]:
     return found
 
 
-# -- texts, numbers and lists ----------------------------------------------------------------------------
-
-
 def text(value: str | None) -> bytes:
     """Return a text, or null, with its length in 2 bytes."""
     data = (value or "").encode()
@@ -150,9 +147,6 @@ class Answer:
             self.varint()  # its number
             length = self.varint()
             self.position += length
-
-
-# -- one connection --------------------------------------------------------------------------------------
 
 
 class Connection:
@@ -369,9 +363,7 @@ class Connection:
 def counted(topics: dict[str, Any]) -> dict[str, list[tuple[int, int, int]]]:
     """Return the topics of `Connection.layout` with the numbers of replicas in the place of lists."""
     return {
-        name: [
-            (leader, len(all_), len(synced)) for _, (leader, all_, synced) in sorted(parts.items())
-        ]
+        name: [(first, len(all_), len(kept)) for _, (first, all_, kept) in sorted(parts.items())]
         for name, parts in topics.items()
     }
 

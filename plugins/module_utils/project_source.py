@@ -198,12 +198,10 @@ def reached(path: str, files: Files) -> bool:
 def git(*words: str) -> bytes:
     """Run git, which asks nobody for a password; raise ValueError with what it said where it fails."""
     environment = {
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
         **os.environ,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",  # fetch_large_files looks after these
-        "GIT_SSH_COMMAND": os.environ.get(
-            "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10"
-        ),
     }
     try:
         result = subprocess.run(

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.site_build import Release
-from ansible.module_utils.site_data import Database, Distant, Place, Secret, aside, own
+from ansible.module_utils.site_data import Place, Secret, aside, own
+from ansible.module_utils.site_databases import Database, Distant
 from ansible.module_utils.site_environment import postgresql_of, read
 from ansible.module_utils.site_history import Refused, Releases, attempts, locked, now, put
 from ansible.module_utils.site_serving import SERVING, Serving, is_service

@@ -19,6 +19,7 @@ import pytest
 
 from plugins.filter.backup import backup_rules, snapshot_lines
 from plugins.module_utils import site_data as place
+from plugins.module_utils import site_databases as databases
 from plugins.module_utils import site_environment
 from plugins.modules import site_restore as restored
 
@@ -604,13 +605,13 @@ def test_a_restore_sorts_large_indexes_on_the_disk(
         return SimpleNamespace(returncode=0, stdout="")
 
     monkeypatch.setattr(vars(place)["subprocess"], "run", run)
-    place.Database("lab", tmp_path, "1").ask("SELECT 1")
+    databases.Database("lab", tmp_path, "1").ask("SELECT 1")
     assert asked[0]["PGOPTIONS"] == "-c temp_file_limit=-1"
     said: list[str] = []
-    distant = place.Distant("lab", {}, tmp_path, "1")
+    distant = databases.Distant("lab", {}, tmp_path, "1")
     monkeypatch.setattr(distant, "script", lambda text, **_: said.append(text))
     distant.take()
-    assert said[-1].startswith(place.UNLIMITED)
+    assert said[-1].startswith(databases.UNLIMITED)
 
 
 def test_a_place_that_was_empty_is_empty_again(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from plugins.filter.postgresql import (
     postgresql_parameters,
     postgresql_sizes,
 )
-from plugins.filter.sites import site_faults, site_lists
+from plugins.filter.site_faults import site_faults
+from plugins.filter.sites import site_lists
 from plugins.modules import postgresql_databases as module
 
 DATABASE = {"owner": "lab", "encoding": "UTF8", "open": False}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.filter.sites import KEYS, options, site_faults, site_lists, variables_of
+from plugins.filter.site_faults import site_faults
+from plugins.filter.sites import KEYS, options, site_lists, variables_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # What follows from the rest, so that no entry names it.
