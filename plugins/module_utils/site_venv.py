@@ -24,6 +24,8 @@ def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+# Where Debian's python3-venv has the pip that it puts into an environment.
+WHEELS = Path("/usr/share/python-wheels")
 # What Python runs when it starts in the environment (site, "import" lines): a process goes on importing from the one
 # that it began with, although /srv/<site>/current leads to another by now.
 PINNED = "import os, sys; sys.path[:] = [each and os.path.realpath(each) for each in sys.path]\n"
@@ -62,9 +64,7 @@ class Environed(Project):
             shutil.rmtree(path, ignore_errors=True)
             path.parent.mkdir(exist_ok=True)
             hashes = ["--require-hashes"] if self.params["require_hashes"] else []
-            made = ran([self.params["python"], "-m", "venv", str(path)])
-            if not made.returncode:
-                made = self.pip(path / "bin" / "python", *hashes, requirements=requirements)
+            made = self.installed(path, *hashes, requirements=requirements)
             if made.returncode:
                 shutil.rmtree(path, ignore_errors=True)
                 raise Refused(
@@ -93,13 +93,24 @@ class Environed(Project):
                 check=False,
             )
 
-    def pip(
-        self, python: Path, *words: str, requirements: Path
+    def installed(
+        self, path: Path, *words: str, requirements: Path
     ) -> subprocess.CompletedProcess[str]:
-        """Let a Python's pip install what a file names, with the site's own arguments."""
+        """Make an environment, and let pip install there what a file names, with the site's own arguments.
+
+        From Python 3.12 on an environment has pip and nothing else. To put it there takes longer than all that is done
+        with it, so that Debian's is run from where that has it.
+        """
+        version = tuple(int(part) for part in self.python_version().split()[1].split(".")[:2])
+        wheels = sorted(WHEELS.glob("pip-*.whl")) if version >= (3, 12) else []
+        bare = ["--without-pip"] if wheels else []
+        made = ran([self.params["python"], "-m", "venv", *bare, str(path)])
+        if made.returncode:
+            return made
+        pip = [str(wheels[-1] / "pip")] if wheels else ["-m", "pip"]
         quiet = ["install", "--no-input", "--disable-pip-version-check", "--quiet"]
         more = [*words, *self.params["pip_args"], "-r", str(requirements)]
-        return ran([str(python), "-m", "pip", *quiet, *more])
+        return ran([str(path / "bin" / "python"), *pip, *quiet, *more])
 
     def linter(self) -> Path:
         """Return the folder of django-migration-linter, which is installed when it is first needed."""
@@ -113,10 +124,8 @@ class Environed(Project):
             lock.write_text(text, encoding="utf-8")
             # by a pip of its own: the site's Python runs what the site's packages ask for when it starts
             own = draft / ".venv"
-            result = ran([self.params["python"], "-m", "venv", str(own)])
-            if not result.returncode:
-                words = ["--no-deps", "--require-hashes", "--target", str(draft)]
-                result = self.pip(own / "bin" / "python", *words, requirements=lock)
+            words = ["--no-deps", "--require-hashes", "--target", str(draft)]
+            result = self.installed(own, *words, requirements=lock)
             if result.returncode:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise Refused(

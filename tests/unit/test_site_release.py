@@ -566,7 +566,7 @@ def test_an_environment_takes_the_place_of_another_and_what_serves_is_behind(
 ) -> None:
     def ran(command: list[str]) -> Any:
         if command[1:3] == ["-m", "venv"]:
-            Path(command[3], "lib", "python3.13", "site-packages").mkdir(parents=True)
+            Path(command[-1], "lib", "python3.13", "site-packages").mkdir(parents=True)
         return SimpleNamespace(returncode=0, stdout="")
 
     monkeypatch.setattr(site_venv, "ran", ran)
@@ -597,11 +597,37 @@ def test_root_starts_no_interpreter_that_has_a_sites_packages(
     new.equip()
     assert new.linter().is_dir()
     assert not list(new.linter().glob(".venv"))
-    compiled, venv, pip = runs
+    compiled, _, venv, pip = runs
     assert compiled[0][:4] == ["/usr/bin/python3", "-I", "-m", "compileall"]
     assert compiled[1]["group"] == "lab"  # who reads the code may read what is compiled of it
     assert venv[0][:3] == ["/usr/bin/python3", "-m", "venv"]
-    assert pip[0][0].startswith(f"{venv[0][3]}/bin/")
+    assert pip[0][0].startswith(f"{venv[0][-1]}/bin/")
+
+
+@pytest.mark.parametrize(
+    ("version", "there", "bare"),
+    [("3.13.5", True, True), ("3.13.5", False, False), ("3.11.2", True, False)],
+    ids=["as Debian 13", "a Python without Debian's pip", "as Debian 12"],
+)
+def test_an_environment_is_made_by_the_pip_that_debian_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch, version: str, there: bool, bare: bool
+) -> None:
+    """Before Python 3.12 an environment has setuptools too, which a site may count on."""
+    wheel = home / "wheels" / "pip-25.1.1-py3-none-any.whl"
+    (wheel if there else wheel.parent).mkdir(parents=True)
+    runs: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        runs.append(command)
+        return SimpleNamespace(returncode=0, stdout=f"Python {version} (main)")
+
+    monkeypatch.setattr(site_build.subprocess, "run", run)
+    monkeypatch.setattr(site_venv, "WHEELS", wheel.parent)
+    release(home).installed(Path("/new"), requirements=Path("/lock"))
+    _, venv, pip = runs
+    assert ("--without-pip" in venv) == bare
+    assert pip[:2] == ["/new/bin/python", str(wheel / "pip") if bare else "-m"]
+    assert pip[-2:] == ["-r", "/lock"]
 
 
 # -- on several hosts ----------------------------------------------------------------------------------
