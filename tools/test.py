@@ -482,7 +482,7 @@ def main() -> int:
                 *("test_files", "test_limits", "test_backup", "test_logs"),
             ),
         ),
-        "cluster": scenario("cluster", old),
+        "cluster": scenario("cluster", old, soaked=("test_messaging",)),
         "web": scenario("web", old),
         "upgrade": pytest_step("tests/upgrade", old),
         "drill": pytest_step("tests/drill", old),

@@ -224,6 +224,7 @@ def test_a_snapshot_is_made_while_the_site_writes(drill: Drill) -> None:
     listed.says(drill.snapshot, SITE, "server1")
 
 
+@pytest.mark.soak
 def test_what_cannot_be_restored_is_said_and_changes_nothing(drill: Drill) -> None:
     before = drill.state()
     secret = "/etc/switchboard/backup.password"

@@ -1,6 +1,7 @@
 """A site's PostgreSQL on a host of its own: Debian 13 has the pages, Debian 12 the rows.
 
-The tests run in order, each with what the one before left, and before those that upgrade the host of the rows.
+The tests run in order, each with what the one before left, and before those that upgrade the host of the rows. A long
+form, of `make soak`: in `make test` the scenario `web` has its rows on another host.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.postgresql.pair import ENTRY, SITE, Pair, changed
 from tests.postgresql.server import root
 from tools.bench import Host
 
+pytestmark = pytest.mark.soak
 PEOPLE = "people-of-a-test"
 CA = "/etc/switchboard/certificates/peers/ca.pem"
 BACKUP = {
@@ -207,7 +209,6 @@ def test_another_password_is_taken_up_by_both_in_one_run(pair: Pair) -> None:
     assert len(wrong) <= len(answers) // 4
 
 
-@pytest.mark.soak  # tests/move does it on one host each time
 def test_a_site_moves_from_sqlite_to_another_host(pair: Pair) -> None:
     before = pair.graphs()
     sqlite = {**ENTRY["environment"], "DJANGO_DATABASE": "{data}/graphspace.sqlite3"}
