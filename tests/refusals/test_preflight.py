@@ -265,6 +265,7 @@ NAMES = [
     Name(
         "Validate what the roles are told",
         Case("type-dict", {"zookeeper_properties": [1]}, ("zookeeper_properties", "dict")),
+        long=True,
     ),
     Name(
         "Validate what the roles are told",
@@ -285,6 +286,7 @@ NAMES = [
                 "apache_wsgi_threads is 'many': it is no whole number. Write a whole number. (site probe)",
             ),
         ),
+        long=True,
     ),
     Name(
         "apache : Work out each site's Apache settings",
@@ -514,6 +516,7 @@ NAMES = [
             ("monitoring_metrics is relais: there is no such service", "(site graphspace)"),
         ),
         tiers=("web",),
+        long=True,
     ),
     Name(
         "Refuse what PostgreSQL cannot work with",
