@@ -52,10 +52,8 @@ class Jobs:
 
     def lines(self) -> list[list[str]]:
         """Return (what, job, release, process, when) of each line of these jobs."""
-        rows = [
-            line.split()
-            for line in self.host.file(f"/srv/{SITE}/data/jobs.log").content_string.splitlines()
-        ]
+        log = self.host.file(f"/srv/{SITE}/data/jobs.log")  # which the first job makes
+        rows = [line.split() for line in log.content_string.splitlines()] if log.exists else []
         return [row for row in rows if row[1] in self.names]
 
     def done(self) -> list[list[str]]:
