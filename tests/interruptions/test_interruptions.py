@@ -1,7 +1,7 @@
 """A run is killed when a file is written and its service not yet restarted; the next run finishes what it began.
 
 One case for each task that asks for a restart or a reload and whose file a variable changes; `make test` runs one
-of each tier's, `make soak` all. What kills a release is in tests/releases.
+of the web tier's, `make soak` all. What kills a release is in tests/releases.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ CASES = [
         "kafka : Write the configuration, the readiness probe and the unit",
         {"kafka_heap_mb": 500},
         "kafka.service",
-        short=True,
     ),
     Case(
         "web",
@@ -190,5 +189,5 @@ def test_a_kafka_that_cannot_start_ends_each_run(bench: Bench, changed: dict[str
         run = bench.play(playbook, broken)
         assert run.code != 0, run.output[-4000:]
         assert "num.io.threads" in run.output.rpartition("FAILED! =>")[2]
-    whole = bench.play(ROOT / "site.yml")  # the tests that follow find what they know
+    whole = bench.play(playbook)  # the tests that follow find what they know
     assert whole.code == 0, whole.output[-4000:]

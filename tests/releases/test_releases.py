@@ -327,7 +327,6 @@ BAD = [
         "restart",
         f"daphne-{SITE}@1.service",
         append("graphspace/asgi.py", f"\n{ONE_PROCESS}"),
-        short=True,
     ),
     Bad(
         "a command of its own that fails",
@@ -495,6 +494,7 @@ def test_two_at_once_come_one_after_the_other(site: Site) -> None:
     site.live = name
 
 
+@pytest.mark.soak
 def test_maintenance_closes_and_opens(site: Site) -> None:
     site.quiet()
     for state, status in (("on", 503), ("off", 200)):

@@ -84,6 +84,7 @@ def test_what_must_not_be_removed_is_refused(
     assert serves(bench)
 
 
+@pytest.mark.soak
 def test_a_dry_run_removes_nothing(bench: Bench) -> None:
     before = left(bench)
     run = remove(bench, "--check", "--diff", remove_confirmed=False)
