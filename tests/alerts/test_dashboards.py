@@ -9,6 +9,7 @@ from tests.alerts.dashboards import FACTS, blank, wanted
 from tests.alerts.watched import Watched, until
 
 
+@pytest.mark.soak
 def test_each_panel_has_an_answer(watched: Watched) -> None:
     def ask(path: str) -> Any:
         told = watched.host.check_output(
