@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.alerts.dashboards import FACTS, blank, wanted
 from tests.alerts.watched import Watched, until
 
