@@ -20,6 +20,7 @@ ROLE_NAMES = (
     *("valkey", "django", "daphne", "certificates", "apache", "loadbalancer"),
     *("backup", "monitoring"),
 )
+
 # The keys of an entry, and the role's variables that each is.
 KEYS: dict[str, Any] = yaml_load(
     (Path(__file__).resolve().parents[1] / "site_keys.yml").read_text(encoding="utf-8")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from tests.alerts.watched import (
 )
 from tests.refusals.bench import ROOT
 
-SOAK = "SWITCHBOARD_SOAK"
 PASSWORD = "/etc/prometheus/switchboard/smtp.password"
 SMALL = "/mnt/switchboard-alerts"
 STATUS = "/var/lib/switchboard/backup/status.json"
@@ -268,7 +266,6 @@ CASES = [
         "1 parts of the notes on this host could not be taken.",
     ),
 ]
-CHOSEN = [case for case in CASES if case.short or os.environ.get(SOAK)]
 
 
 def do(watched: Watched, what: str | Callable[[Watched], None]) -> None:
@@ -388,7 +385,13 @@ def test_the_password_reaches_the_mail_server_and_nothing_else(watched: Watched)
         assert watched.play().code == 0
 
 
-@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.alert)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.alert, marks=[] if case.short else pytest.mark.soak)
+        for case in CASES
+    ],
+)
 def test_an_alert_is_mailed_and_its_end_too(watched: Watched, case: Case) -> None:
     if case.needs and watched.host.run("systemctl is-active %s", case.needs).rc:
         pytest.skip(f"{case.needs} does not run: the host has nothing of the kind")

@@ -141,13 +141,18 @@ CASES = [
         "apache2.service",
     ),
 ]
-CHOSEN = [case for case in CASES if case.short or os.environ.get(SOAK)]
 
 
 @pytest.mark.parametrize(
     "case",
-    CHOSEN,
-    ids=[f"{case.task.split(' : ')[0]} {', '.join(case.variables)}" for case in CHOSEN],
+    [
+        pytest.param(
+            case,
+            id=f"{case.task.split(' : ')[0]} {', '.join(case.variables)}",
+            marks=[] if case.short else pytest.mark.soak,
+        )
+        for case in CASES
+    ],
 )
 def test_the_next_run_finishes_what_a_killed_one_began(
     bench: Bench, changed: dict[str, Any], case: Case

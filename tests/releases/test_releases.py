@@ -28,7 +28,6 @@ from tests.releases.report import note
 
 SITE = "graphspace"
 SOAK = bool(os.environ.get("SWITCHBOARD_SOAK"))
-LONG = pytest.mark.soak
 PASSWORD = "people-of-a-test"  # where the inventory has none
 # Seconds after a run within which each socket is open again. It is one or two (the table says it); a page that was
 # refused meanwhile waits for up to 30 before it tries again (bell.js).
@@ -350,7 +349,7 @@ def fresh(site: Site) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "bad",
-    [pytest.param(bad, id=bad.name, marks=[] if bad.short else LONG) for bad in BAD],
+    [pytest.param(bad, id=bad.name, marks=[] if bad.short else pytest.mark.soak) for bad in BAD],
 )
 @pytest.mark.usefixtures("fresh")
 def test_a_release_that_fails_leaves_the_one_before(site: Site, bad: Bad) -> None:
@@ -455,7 +454,7 @@ def hooked(step: str) -> dict[str, Any]:
     "step",
     ["restart"]
     + [
-        pytest.param(step, marks=LONG)
+        pytest.param(step, marks=pytest.mark.soak)
         for step in ("requirements", "check", "collectstatic", "migrate", "try", "switch", "smoke")
     ],
 )
